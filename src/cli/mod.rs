@@ -1,0 +1,172 @@
+//! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
+
+mod list;
+mod output;
+mod recommend;
+mod replay;
+mod run;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::experiment::preflight;
+use crate::experiment::scenario::{Change, Loaded};
+use output::Format;
+
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+What will happen?
+  run        Play one scenario and print its numbers with their intervals
+  sweep      Play every variant of a scenario and write CSVs of hit ratio and latency
+  replay     Play a recorded trace against a provider
+
+What should I do?
+  recommend  How many prompt_cache_key buckets: two formulas beside the simulation
+
+Show and set up:
+  list       Providers, scenarios, and the paths that can be set or swept
+
+Options:
+{options}
+
+Exit codes: 0 answered; 2 bad input (one message says where and what would be right); 130 interrupted.
+'cachecast VERB --help' says more about each.
+";
+
+/// Forecast what a hosted LLM prompt cache will do, before you deploy a keying strategy.
+#[derive(Debug, Parser)]
+#[command(name = "cachecast", version, help_template = HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Sweep(sweep::Sweep),
+    Replay(replay::Replay),
+    Recommend(recommend::Recommend),
+    List(list::List),
+}
+
+/// Flags that mean the same everywhere.
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// Change a value of the scenario: any path of `cachecast list axes`, such as client.key.buckets=8
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    changes: Vec<String>,
+    /// Replications, in place of the scenario's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: Option<u32>,
+    /// How to print the answer [default: table on a terminal, csv elsewhere]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Print no warnings and no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Common {
+    /// What the flags lay over a scenario.
+    fn changes(&self) -> Result<Vec<Change>> {
+        let seeds = self.seeds.map(|seeds| Ok(Change::new("seeds", i64::from(seeds), "--seeds")));
+        self.changes.iter().map(|change| Change::parse(change)).chain(seeds).collect()
+    }
+
+    fn load(&self, scenario: &str) -> Result<Loaded> {
+        let loaded = load(scenario, &self.changes()?)?;
+        self.warn(&preflight::warnings(&loaded));
+        Ok(loaded)
+    }
+
+    fn warn(&self, warnings: &[String]) {
+        if !self.quiet {
+            for warning in warnings {
+                eprintln!("warning: {warning}");
+            }
+        }
+    }
+
+    fn print(&self, table: &output::Table) -> Result<()> {
+        table.print(self.format.unwrap_or_else(Format::for_stdout))
+    }
+}
+
+/// The scenarios that come with the program.
+const SHIPPED: [(&str, &str); 4] = [
+    ("bucket-cardinality", include_str!("../../scenarios/bucket-cardinality.toml")),
+    ("hot-key", include_str!("../../scenarios/hot-key.toml")),
+    ("idle-gap", include_str!("../../scenarios/idle-gap.toml")),
+    ("chat", include_str!("../../scenarios/chat.toml")),
+];
+
+/// A scenario by the path of its file, or by the name of a shipped one.
+fn load(scenario: &str, changes: &[Change]) -> Result<Loaded> {
+    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == scenario) {
+        let file = format!("scenarios/{name}.toml");
+        return Loaded::from_text(name, &file, text, Path::new("scenarios"), changes);
+    }
+    let path = PathBuf::from(scenario);
+    if !path.exists() {
+        let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        let message =
+            format!("there is no such file, and no shipped scenario of that name ({})", names.join(", "));
+        return Err(Error::input(scenario, message));
+    }
+    Loaded::from_file(&path, changes)
+}
+
+/// Runs the program; the exit code.
+pub fn main() -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing to be done if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let answered = match &cli.verb {
+        Verb::Run(run) => run.answer(),
+        Verb::Sweep(sweep) => sweep.answer(),
+        Verb::Replay(replay) => replay.answer(),
+        Verb::Recommend(recommend) => recommend.answer(),
+        Verb::List(list) => list.answer(),
+    };
+    match answered {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if matches!(error, Error::Interrupted(_)) { 130 } else { 2 }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_names_every_verb() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_string()).collect();
+        assert!(verbs.iter().all(|verb| HELP.contains(&format!("\n  {verb} "))), "{verbs:?}");
+    }
+
+    #[test]
+    fn shipped_scenarios_load() {
+        for (name, _) in SHIPPED {
+            let loaded = load(name, &[]).unwrap();
+            assert!(!loaded.scenario.title.is_empty(), "{name} says its question");
+        }
+    }
+}

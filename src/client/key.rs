@@ -1,0 +1,228 @@
+//! Which `prompt_cache_key` a request carries.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::random::{Draws, Purpose, digest, fold, mix};
+
+/// A keying strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keying {
+    /// The strategy: none, constant, label, per_user, per_session, buckets, per_call or recorded.
+    pub strategy: Strategy,
+    /// Number of buckets (strategy buckets).
+    pub buckets: u32,
+    /// What assigns a request to its bucket (strategy buckets).
+    pub assign: Assign,
+}
+
+impl Default for Keying {
+    fn default() -> Self {
+        Self { strategy: Strategy::None, buckets: 1, assign: Assign::RoundRobin }
+    }
+}
+
+/// Where the key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// No key is sent.
+    None,
+    /// One key for everything, workloads of a mixture included.
+    Constant,
+    /// The workload's label: one key for each workload.
+    Label,
+    /// One key for each user.
+    PerUser,
+    /// One key for each session.
+    PerSession,
+    /// One of a fixed number of buckets.
+    Buckets,
+    /// A fresh key for every call: the anti-pattern.
+    PerCall,
+    /// The key in the trace; none where a line has none.
+    Recorded,
+}
+
+/// How a request finds its bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Assign {
+    /// By a hash of the user.
+    User,
+    /// By a hash of the session.
+    Session,
+    /// In turn, request by request.
+    RoundRobin,
+    /// At random, request by request.
+    Random,
+}
+
+/// A `prompt_cache_key`, symbolic: equal values are equal keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PromptCacheKey {
+    /// No key.
+    None,
+    /// The constant key.
+    Constant,
+    /// A workload's label, by the workload's number.
+    Label(u32),
+    /// A user, by workload and number.
+    User(u32, u32),
+    /// A session, by its number.
+    Session(u64),
+    /// A bucket.
+    Bucket(u32),
+    /// A call, by its number.
+    Call(u64),
+    /// A key of a trace, by its digest.
+    Recorded(u64),
+}
+
+impl PromptCacheKey {
+    /// What routing sees of the key.
+    pub fn digest(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Constant => mix(1),
+            Self::Label(label) => fold(2, u64::from(label)),
+            Self::User(workload, user) => fold(3, u64::from(workload) << 32 | u64::from(user)),
+            Self::Session(session) => fold(4, session),
+            Self::Bucket(bucket) => fold(5, u64::from(bucket)),
+            Self::Call(call) => fold(6, call),
+            Self::Recorded(text) => fold(7, text),
+        }
+    }
+}
+
+impl fmt::Display for PromptCacheKey {
+    /// A name for tables; a recorded key is shown by its digest, never by its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Constant => f.write_str("constant"),
+            Self::Label(label) => write!(f, "label-{label}"),
+            Self::User(workload, user) => write!(f, "user-{workload}-{user}"),
+            Self::Session(session) => write!(f, "session-{session}"),
+            Self::Bucket(bucket) => write!(f, "bucket-{bucket}"),
+            Self::Call(call) => write!(f, "call-{call}"),
+            Self::Recorded(text) => write!(f, "key-{text:016x}"),
+        }
+    }
+}
+
+/// What a strategy may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Number of the workload.
+    pub workload: u32,
+    /// Number of the user within the workload.
+    pub user: u32,
+    /// Number of the session within the run.
+    pub session: u64,
+    /// Number of the request within the run.
+    pub call: u64,
+    /// The key in the trace, if there is one.
+    pub recorded: Option<&'a str>,
+    /// This request's draws.
+    pub draws: Draws,
+}
+
+impl Keying {
+    /// Checks what the types cannot say; the error names the field.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.buckets == 0 { Err(("buckets", "must be 1 or more".into())) } else { Ok(()) }
+    }
+
+    /// The key of one request; `turn` counts the requests that were assigned in turn.
+    pub fn key(&self, caller: &Caller<'_>, turn: &mut u64) -> PromptCacheKey {
+        match self.strategy {
+            Strategy::None => PromptCacheKey::None,
+            Strategy::Constant => PromptCacheKey::Constant,
+            Strategy::Label => PromptCacheKey::Label(caller.workload),
+            Strategy::PerUser => PromptCacheKey::User(caller.workload, caller.user),
+            Strategy::PerSession => PromptCacheKey::Session(caller.session),
+            Strategy::Buckets => PromptCacheKey::Bucket(self.bucket(caller, turn)),
+            Strategy::PerCall => PromptCacheKey::Call(caller.call),
+            Strategy::Recorded => {
+                caller.recorded.map_or(PromptCacheKey::None, |text| PromptCacheKey::Recorded(digest(text)))
+            }
+        }
+    }
+
+    fn bucket(&self, caller: &Caller<'_>, turn: &mut u64) -> u32 {
+        let buckets = u64::from(self.buckets);
+        let hashed = |value: u64| (mix(value) % buckets) as u32;
+        match self.assign {
+            Assign::User => hashed(u64::from(caller.workload) << 32 | u64::from(caller.user)),
+            Assign::Session => hashed(caller.session),
+            Assign::RoundRobin => {
+                *turn += 1;
+                ((*turn - 1) % buckets) as u32
+            }
+            Assign::Random => caller.draws.below(Purpose::Bucket, 0, buckets) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SessionKey;
+
+    fn keys(keying: &Keying) -> Vec<PromptCacheKey> {
+        let mut turn = 0;
+        let call = |call: u64| {
+            let caller = Caller {
+                workload: 0,
+                user: (call % 6) as u32,
+                session: call / 2,
+                call,
+                recorded: None,
+                draws: SessionKey(call).turn(0),
+            };
+            keying.key(&caller, &mut turn)
+        };
+        (0..600).map(call).collect()
+    }
+
+    fn distinct(keying: &Keying) -> usize {
+        let mut keys = keys(keying);
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
+    }
+
+    #[test]
+    fn strategies_make_as_many_keys_as_they_say() {
+        let expected = [
+            (Strategy::None, 1),
+            (Strategy::Constant, 1),
+            (Strategy::Label, 1),
+            (Strategy::PerUser, 6),
+            (Strategy::PerSession, 300),
+            (Strategy::PerCall, 600),
+        ];
+        for (strategy, count) in expected {
+            assert_eq!(distinct(&Keying { strategy, ..Keying::default() }), count, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn all_ways_of_assigning_use_every_bucket() {
+        for assign in [Assign::User, Assign::Session, Assign::RoundRobin, Assign::Random] {
+            let keying = Keying { strategy: Strategy::Buckets, buckets: 3, assign };
+            let keys = keys(&keying);
+            assert_eq!(distinct(&keying), 3, "{assign:?}");
+            if assign == Assign::RoundRobin {
+                assert!((0..600).all(|i| keys[i] == PromptCacheKey::Bucket(i as u32 % 3)));
+            }
+            if assign == Assign::User {
+                assert!((6..600).all(|i| keys[i] == keys[i - 6]));
+            }
+        }
+    }
+}

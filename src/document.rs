@@ -1,0 +1,320 @@
+//! Layers of TOML with the origin of every key, so that a message can name the file and line, the flag or the
+//! axis that a wrong value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// A dotted path to a value: `client.key.buckets`, `provider.models."gpt-5.2".input`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyPath(Vec<String>);
+
+impl KeyPath {
+    /// The path of a value below this one.
+    pub fn child(&self, key: impl Into<String>) -> Self {
+        let mut keys = self.0.clone();
+        keys.push(key.into());
+        Self(keys)
+    }
+
+    /// The keys from the root.
+    pub fn keys(&self) -> &[String] {
+        &self.0
+    }
+
+    /// This path seen from `base` downwards, if it lies below it.
+    fn join(&self, below: &Self) -> Self {
+        Self(self.0.iter().chain(&below.0).cloned().collect())
+    }
+}
+
+impl<S: Into<String>> FromIterator<S> for KeyPath {
+    fn from_iter<I: IntoIterator<Item = S>>(keys: I) -> Self {
+        Self(keys.into_iter().map(Into::into).collect())
+    }
+}
+
+impl FromStr for KeyPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut keys = vec![String::new()];
+        let mut quoted = false;
+        for c in text.trim().chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '.' if !quoted => keys.push(String::new()),
+                c => keys.last_mut().expect("never empty").push(c),
+            }
+        }
+        if quoted || keys.iter().any(String::is_empty) {
+            return Err(format!(
+                "`{text}` is not a path: write keys with dots between them, such as client.key.buckets"
+            ));
+        }
+        Ok(Self(keys))
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.0.iter().enumerate() {
+            let dot = if index == 0 { "" } else { "." };
+            if key.contains('.') { write!(f, "{dot}\"{key}\"")? } else { write!(f, "{dot}{key}")? }
+        }
+        Ok(())
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A line of a file.
+    Line(String, usize),
+    /// A flag of the command line, or an axis of a sweep.
+    Named(String),
+}
+
+/// A TOML table put together from layers.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    table: Table,
+    origins: BTreeMap<KeyPath, Origin>,
+}
+
+impl Document {
+    /// Reads one file's text; `file` is its name in messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let syntax_error = |error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            Error::input(format!("{file}:{line}"), error.message().trim())
+        };
+        let table: Table = text.parse().map_err(syntax_error)?;
+        let spanned = DeTable::parse(text).map_err(syntax_error)?;
+        let mut origins = BTreeMap::new();
+        let mut record = |path: &KeyPath, offset: usize| {
+            origins.insert(path.clone(), Origin::Line(file.to_string(), line_of(text, offset)));
+        };
+        record_lines(spanned.get_ref(), &KeyPath::default(), &mut record);
+        Ok(Self { table, origins })
+    }
+
+    /// The value at a path.
+    pub fn get(&self, path: &KeyPath) -> Option<&Value> {
+        let (first, rest) = path.0.split_first()?;
+        rest.iter().try_fold(self.table.get(first)?, |value, key| value.get(key.as_str()))
+    }
+
+    /// The plain table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Puts a value at a path, making the tables on the way; `origin` names who asked for it.
+    pub fn set(&mut self, path: &KeyPath, value: Value, origin: &str) -> Result<()> {
+        let (last, tables) = path.0.split_last().expect("a path has keys");
+        let mut table = &mut self.table;
+        for (index, key) in tables.iter().enumerate() {
+            let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+            table = entry.as_table_mut().ok_or_else(|| {
+                let parent: KeyPath = path.0[..=index].iter().cloned().collect();
+                Error::input(origin, format!("`{path}` names no path: `{parent}` is a plain value"))
+            })?;
+        }
+        table.insert(last.clone(), value);
+        self.origins.insert(path.clone(), Origin::Named(origin.to_string()));
+        Ok(())
+    }
+
+    /// Exchanges the value at a path that exists; its origin stays.
+    pub fn replace(&mut self, path: &KeyPath, value: Value) {
+        if let Some(place) = self.parent_of(path).and_then(|(parent, last)| parent.get_mut(last)) {
+            *place = value;
+        }
+    }
+
+    /// Removes and returns the value at a path.
+    pub fn remove(&mut self, path: &KeyPath) -> Option<Value> {
+        let (parent, last) = self.parent_of(path)?;
+        parent.remove(last)
+    }
+
+    fn parent_of<'a>(&mut self, path: &'a KeyPath) -> Option<(&mut Table, &'a str)> {
+        let (last, tables) = path.0.split_last()?;
+        let parent =
+            tables.iter().try_fold(&mut self.table, |table, key| table.get_mut(key)?.as_table_mut())?;
+        Some((parent, last))
+    }
+
+    /// Lays `upper` over the table at `path`: its values win, tables are merged.
+    pub fn overlay(&mut self, path: &KeyPath, upper: &Self) {
+        let mut table = &mut self.table;
+        for key in &path.0 {
+            let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if !entry.is_table() {
+                *entry = Value::Table(Table::new());
+            }
+            table = entry.as_table_mut().expect("made a table");
+        }
+        merge(table, &upper.table);
+        for (below, origin) in &upper.origins {
+            self.origins.insert(path.join(below), origin.clone());
+        }
+    }
+
+    /// The table at `path` as a document of its own, with its origins.
+    pub fn subtree(&self, path: &KeyPath) -> Self {
+        let table = self.get(path).and_then(Value::as_table).cloned().unwrap_or_default();
+        let below = |(at, origin): (&KeyPath, &Origin)| {
+            let rest = at.0.strip_prefix(path.0.as_slice())?;
+            Some((KeyPath(rest.to_vec()), origin.clone()))
+        };
+        Self { table, origins: self.origins.iter().filter_map(below).collect() }
+    }
+
+    /// The value at `path` as a `T`; a message names the offending key's origin.
+    pub fn typed<T: DeserializeOwned>(&self, path: &KeyPath) -> Result<T> {
+        let value = if path.0.is_empty() {
+            Value::Table(self.table.clone())
+        } else {
+            self.get(path).cloned().ok_or_else(|| self.error(path, "is missing"))?
+        };
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let below: KeyPath = error
+                .path()
+                .iter()
+                .filter_map(|segment| match segment {
+                    serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                    serde_path_to_error::Segment::Seq { index } => Some(index.to_string()),
+                    _ => None,
+                })
+                .collect();
+            let message = error.inner().to_string();
+            let mut at = path.join(&below);
+            // An unknown key is reported at its parent by some formats and at itself by others.
+            if let Some(key) = quoted_after(&message, "unknown field `")
+                && at.0.last().map(String::as_str) != Some(key)
+            {
+                at = at.child(key);
+            }
+            self.error(&at, with_nearest(message.lines().next().unwrap_or_default().trim()))
+        })
+    }
+
+    /// An error about the value at `path`, with the best-known place it came from.
+    pub fn error(&self, path: &KeyPath, message: impl fmt::Display) -> Error {
+        let known = (0..=path.0.len()).rev().find_map(|n| self.origins.get(&KeyPath(path.0[..n].to_vec())));
+        match known {
+            Some(Origin::Line(file, line)) => Error::input(format!("{file}:{line}: {path}"), message),
+            Some(Origin::Named(name)) => Error::input(format!("{name}: {path}"), message),
+            None => Error::input(path, message),
+        }
+    }
+}
+
+fn merge(lower: &mut Table, upper: &Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            _ => {
+                lower.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text[..offset.min(text.len())].matches('\n').count() + 1
+}
+
+fn record_lines(table: &DeTable<'_>, path: &KeyPath, record: &mut impl FnMut(&KeyPath, usize)) {
+    for (key, value) in table {
+        let at = path.child(key.get_ref().to_string());
+        record(&at, key.span().start);
+        if let DeValue::Table(below) = value.get_ref() {
+            record_lines(below, &at, record);
+        }
+    }
+}
+
+fn quoted_after<'a>(message: &'a str, lead: &str) -> Option<&'a str> {
+    message.split_once(lead)?.1.split('`').next()
+}
+
+/// Adds "did you mean" to a message that lists what is known.
+fn with_nearest(message: &str) -> String {
+    let wrong =
+        quoted_after(message, "unknown field `").or_else(|| quoted_after(message, "unknown variant `"));
+    let Some((wrong, (_, known))) = wrong.zip(message.split_once("expected")) else {
+        return message.to_string();
+    };
+    let candidates = known.split('`').skip(1).step_by(2);
+    match nearest(wrong, candidates) {
+        Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
+        None => message.to_string(),
+    }
+}
+
+/// The candidate most like `word`, if one is near.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code)]
+        buckets: u32,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code)]
+        key: Inner,
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let document = Document::parse("a.toml", "\n[key]\nbukets = 3\n").unwrap();
+        let error = document.typed::<Outer>(&KeyPath::default()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a.toml:3: key.bukets: unknown field `bukets`, expected `buckets`; did you mean `buckets`?"
+        );
+        let document = Document::parse("a.toml", "[key]\nbuckets = -3\n").unwrap();
+        let error = document.typed::<Outer>(&KeyPath::default()).unwrap_err().to_string();
+        assert!(error.starts_with("a.toml:2: key.buckets: "), "{error}");
+        let error = Document::parse("a.toml", "x = 1\nx = 2\n").unwrap_err().to_string();
+        assert!(error.starts_with("a.toml:2: "), "{error}");
+    }
+
+    #[test]
+    fn layers_merge_and_remember_who_set_what() {
+        let mut document = Document::parse("low.toml", "[key]\nbuckets = 1\nother = 2\n").unwrap();
+        document.overlay(&KeyPath::default(), &Document::parse("high.toml", "[key]\nbuckets = 2\n").unwrap());
+        let path: KeyPath = "key.buckets".parse().unwrap();
+        assert_eq!(document.get(&path), Some(&Value::Integer(2)));
+        assert_eq!(document.error(&path, "wrong").to_string(), "high.toml:2: key.buckets: wrong");
+        document.set(&path, Value::Integer(5), "--set key.buckets=5").unwrap();
+        assert_eq!(document.error(&path, "wrong").to_string(), "--set key.buckets=5: key.buckets: wrong");
+        let below: KeyPath = "key.buckets.deep".parse().unwrap();
+        assert!(
+            document.set(&below, Value::Integer(5), "axis").unwrap_err().to_string().contains("plain value")
+        );
+    }
+}

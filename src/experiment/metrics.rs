@@ -1,0 +1,367 @@
+//! Outcomes to one row of numbers.
+
+use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::client::key::PromptCacheKey;
+use crate::experiment::statistics::{Estimate, jackknife, mean_of, ratio_of_sums};
+use crate::provider::price::Prices;
+use crate::provider::routing::MachineId;
+use crate::simulation::outcome::{Cause, Outcome};
+use crate::units::{SimTime, Span, Usd, round_to};
+
+/// How a column is summarised over replications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summary {
+    /// The mean over replications.
+    Mean,
+    /// The ratio of the sums of two other columns.
+    Ratio(&'static str, &'static str),
+}
+
+/// One column of a result.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name, with its unit where it has one.
+    pub name: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+    /// How replications are put together.
+    pub summary: Summary,
+}
+
+const fn mean(name: &'static str, meaning: &'static str) -> Column {
+    Column { name, meaning, summary: Summary::Mean }
+}
+
+const fn ratio(
+    name: &'static str,
+    above: &'static str,
+    below: &'static str,
+    meaning: &'static str,
+) -> Column {
+    Column { name, meaning, summary: Summary::Ratio(above, below) }
+}
+
+/// Every metric, in the order of the files. Columns are only ever added at the end.
+pub const COLUMNS: &[Column] = &[
+    mean("requests", "requests counted (those of the warm-up are not)"),
+    mean("hit_requests", "requests with cached tokens"),
+    ratio("request_hit_ratio", "hit_requests", "requests", "share of requests with cached tokens"),
+    mean("prompt_tokens", "tokens of all prompts"),
+    mean("cached_tokens", "tokens read from the cache, as reported"),
+    ratio("token_hit_ratio", "cached_tokens", "prompt_tokens", "share of prompt tokens read from the cache"),
+    mean("ceiling_infinite_tokens", "what one infinite cache would have read"),
+    ratio(
+        "ceiling_infinite_ratio",
+        "ceiling_infinite_tokens",
+        "prompt_tokens",
+        "the same as a token hit ratio",
+    ),
+    mean(
+        "ceiling_lifetime_tokens",
+        "what one cache with this lifetime, but perfect routing, would have read",
+    ),
+    ratio(
+        "ceiling_lifetime_ratio",
+        "ceiling_lifetime_tokens",
+        "prompt_tokens",
+        "the same as a token hit ratio",
+    ),
+    mean("uncached_tokens", "tokens computed"),
+    mean("written_tokens", "tokens written to the cache"),
+    mean("output_tokens", "tokens of all answers"),
+    mean("lost_new_tokens", "uncached: nobody sent it before"),
+    mean("lost_changed_tokens", "uncached: the session's previous prompt differed here"),
+    mean("lost_unwritten_tokens", "uncached: sent before, but no boundary was stored there"),
+    mean("lost_other_account_tokens", "uncached: stored in another partition"),
+    mean("lost_other_key_tokens", "uncached: stored under a key this request may not read"),
+    mean("lost_not_yet_visible_tokens", "uncached: stored, but not visible yet"),
+    mean("lost_other_machine_tokens", "uncached: stored on another machine"),
+    mean("lost_expired_tokens", "uncached: stored here and expired"),
+    mean("lost_evicted_tokens", "uncached: stored here and replaced"),
+    mean("lost_rounding_tokens", "uncached: lost to the interval or to the rules of the report"),
+    mean("overflowed_requests", "requests that a full home machine sent elsewhere"),
+    ratio("overflow_share", "overflowed_requests", "requests", "share of requests sent elsewhere"),
+    mean("keys", "distinct prompt_cache_keys"),
+    mean("machines_per_key", "machines that served a key, averaged over keys"),
+    mean("key_rpm_mean", "requests a minute of a key, averaged over keys"),
+    mean("key_rpm_peak", "most requests of any key in a calendar minute"),
+    mean("ttft_mean_ms", "time to first token"),
+    mean("ttft_p50_ms", "time to first token"),
+    mean("ttft_p90_ms", "time to first token"),
+    mean("ttft_p95_ms", "time to first token"),
+    mean("ttft_p99_ms", "time to first token"),
+    mean("ttft_max_ms", "time to first token"),
+    mean("total_mean_ms", "time to the end of the answer"),
+    mean("total_p50_ms", "time to the end of the answer"),
+    mean("total_p90_ms", "time to the end of the answer"),
+    mean("total_p95_ms", "time to the end of the answer"),
+    mean("total_p99_ms", "time to the end of the answer"),
+    mean("total_max_ms", "time to the end of the answer"),
+    mean("wait_mean_ms", "time in a machine's queue"),
+    mean("wait_p95_ms", "time in a machine's queue"),
+    mean("wait_max_ms", "time in a machine's queue"),
+    mean("max_in_flight", "most requests in flight at once"),
+    mean("cost_usd", "cost of the requests (input side only where the output price is unknown)"),
+    mean("uncached_cost_usd", "cost without a cache"),
+    mean("saving_usd", "what the cache saves"),
+    ratio("saving_ratio", "saving_usd", "uncached_cost_usd", "share of the cost that the cache saves"),
+    mean("warmup_requests", "requests of the warm-up, not counted"),
+];
+
+/// The metrics that are compared with a baseline.
+pub const COMPARED: [&str; 5] =
+    ["request_hit_ratio", "token_hit_ratio", "ttft_p95_ms", "total_p95_ms", "cost_usd"];
+
+/// Position of a column.
+///
+/// # Panics
+/// If there is no such column: names are written in the program.
+pub fn column(name: &str) -> usize {
+    COLUMNS.iter().position(|column| column.name == name).expect("a column of the table")
+}
+
+/// One run's numbers in the order of [`COLUMNS`]; missing is missing, never 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row(pub Vec<Option<f64>>);
+
+impl Row {
+    /// One number.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0[column(name)]
+    }
+}
+
+/// One metric over replications, with its interval.
+pub fn summarize(rows: &[&Row], name: &str) -> Option<Estimate> {
+    let statistic = statistic(rows, name);
+    jackknife(rows.len(), statistic)
+}
+
+/// The difference of a metric between two variants, replication by replication (common random numbers).
+pub fn paired_difference(rows: &[&Row], baseline: &[&Row], name: &str) -> Option<Estimate> {
+    let (this, that) = (statistic(rows, name), statistic(baseline, name));
+    jackknife(rows.len().min(baseline.len()), |left_out| Some(this(left_out)? - that(left_out)?))
+}
+
+fn statistic(rows: &[&Row], name: &str) -> impl Fn(Option<usize>) -> Option<f64> {
+    let values = |name: &str| -> Vec<Option<f64>> { rows.iter().map(|row| row.get(name)).collect() };
+    let (above, below) = match COLUMNS[column(name)].summary {
+        Summary::Mean => (values(name), None),
+        Summary::Ratio(above, below) => (values(above), Some(values(below))),
+    };
+    move |left_out| match &below {
+        None => mean_of(&above, left_out),
+        Some(below) => ratio_of_sums(&above, below, left_out),
+    }
+}
+
+/// Latencies: exact mean and maximum, quantiles from a histogram of microseconds within 0.1 %.
+struct Latencies {
+    histogram: Histogram<u32>,
+    sum: u128,
+    max: Span,
+}
+
+impl Latencies {
+    fn new() -> Self {
+        let histogram = Histogram::new(3).expect("three digits are allowed");
+        Self { histogram, sum: 0, max: Span::ZERO }
+    }
+
+    fn record(&mut self, span: Span) {
+        let micros = span.0.saturating_add(500) / 1_000;
+        self.histogram.record(micros).expect("the histogram grows with its values");
+        self.sum += u128::from(span.0);
+        self.max = self.max.max(span);
+    }
+
+    fn mean_ms(&self) -> Option<f64> {
+        let count = self.histogram.len();
+        (count > 0).then(|| self.sum as f64 / count as f64 / 1e6)
+    }
+
+    fn max_ms(&self) -> Option<f64> {
+        (!self.histogram.is_empty()).then(|| self.max.millis())
+    }
+
+    fn quantile_ms(&self, quantile: f64) -> Option<f64> {
+        (!self.histogram.is_empty()).then(|| self.histogram.value_at_quantile(quantile) as f64 / 1e3)
+    }
+}
+
+/// What one key has done.
+#[derive(Default)]
+struct KeyUse {
+    requests: u64,
+    machines: SmallVec<[MachineId; 4]>,
+    minute: u64,
+    in_minute: u64,
+    peak: u64,
+}
+
+/// Adds up the outcomes of one run.
+pub struct Metrics {
+    warm_from: Option<SimTime>,
+    warmup: Span,
+    begin: Option<SimTime>,
+    end: SimTime,
+    prices: Prices,
+    attributed: bool,
+    requests: u64,
+    warmup_requests: u64,
+    hits: u64,
+    prompt: u64,
+    cached: u64,
+    written: u64,
+    output: u64,
+    lost: [u64; Cause::ALL.len()],
+    ceilings: [u64; 2],
+    overflowed: u64,
+    keys: FxHashMap<(u32, PromptCacheKey), KeyUse>,
+    ttft: Latencies,
+    total: Latencies,
+    wait: Latencies,
+    max_in_flight: u32,
+    cost: Usd,
+    uncached_cost: Usd,
+}
+
+impl Metrics {
+    /// Nothing counted yet. Traffic that is generated begins at time zero (`begin`), a trace with its first
+    /// request (`None`).
+    pub fn new(prices: Prices, begin: Option<SimTime>, warmup: Span) -> Self {
+        Self {
+            warm_from: None,
+            warmup,
+            begin,
+            end: SimTime::ZERO,
+            prices,
+            attributed: true,
+            requests: 0,
+            warmup_requests: 0,
+            hits: 0,
+            prompt: 0,
+            cached: 0,
+            written: 0,
+            output: 0,
+            lost: [0; Cause::ALL.len()],
+            ceilings: [0; 2],
+            overflowed: 0,
+            keys: FxHashMap::default(),
+            ttft: Latencies::new(),
+            total: Latencies::new(),
+            wait: Latencies::new(),
+            max_in_flight: 0,
+            cost: Usd::default(),
+            uncached_cost: Usd::default(),
+        }
+    }
+
+    /// Counts one outcome, unless it belongs to the warm-up.
+    pub fn count(&mut self, outcome: &Outcome) {
+        let begin = *self.begin.get_or_insert(outcome.arrival);
+        let warm_from = *self.warm_from.get_or_insert(begin + self.warmup);
+        if outcome.arrival < warm_from {
+            self.warmup_requests += 1;
+            return;
+        }
+        self.end = self.end.max(outcome.arrival);
+        self.requests += 1;
+        self.hits += u64::from(outcome.cached > 0);
+        self.prompt += u64::from(outcome.prompt);
+        self.cached += u64::from(outcome.cached);
+        self.written += u64::from(outcome.written);
+        self.output += u64::from(outcome.output);
+        self.overflowed += u64::from(outcome.overflowed);
+        self.max_in_flight = self.max_in_flight.max(outcome.in_flight);
+        self.ttft.record(outcome.timing.ttft);
+        self.total.record(outcome.timing.total);
+        self.wait.record(outcome.timing.wait);
+        self.cost += self.prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
+        self.uncached_cost += self.prices.uncached_cost(outcome.prompt, outcome.output);
+        match &outcome.attribution {
+            Some(attribution) => {
+                for (sum, lost) in self.lost.iter_mut().zip(attribution.lost) {
+                    *sum += u64::from(lost);
+                }
+                self.ceilings[0] += u64::from(attribution.ceiling_infinite);
+                self.ceilings[1] += u64::from(attribution.ceiling_lifetime);
+            }
+            None => self.attributed = false,
+        }
+        self.count_key(outcome);
+    }
+
+    fn count_key(&mut self, outcome: &Outcome) {
+        let usage = self.keys.entry((outcome.partition, outcome.key)).or_default();
+        usage.requests += 1;
+        if !usage.machines.contains(&outcome.machine) {
+            usage.machines.push(outcome.machine);
+        }
+        let minute = outcome.arrival.0 / Span::MINUTE.0;
+        if minute != usage.minute {
+            (usage.minute, usage.in_minute) = (minute, 0);
+        }
+        usage.in_minute += 1;
+        usage.peak = usage.peak.max(usage.in_minute);
+    }
+
+    /// The row. `measured_until` is the end of the time in which sessions start, where there is one.
+    pub fn row(&self, measured_until: Option<SimTime>) -> Row {
+        let some = |value: u64| Some(value as f64);
+        let share = |above: f64, below: f64| (below != 0.0).then(|| round_to(above / below, 6));
+        let of_tokens = |value: u64| share(value as f64, self.prompt as f64);
+        let attributed = |value: Option<f64>| value.filter(|_| self.attributed && self.requests > 0);
+        let rounded = |value: Option<f64>| value.map(|value| round_to(value, 3));
+        let keys = self.keys.len() as f64;
+        let machines: usize = self.keys.values().map(|usage| usage.machines.len()).sum();
+        let peak = self.keys.values().map(|usage| usage.peak).max();
+        let until = measured_until.unwrap_or(self.end).max(self.end);
+        let minutes = self.warm_from.map_or(0.0, |from| until.since(from).seconds() / 60.0);
+        let saving = (self.uncached_cost - self.cost).dollars();
+
+        let mut row = vec![
+            some(self.requests),
+            some(self.hits),
+            share(self.hits as f64, self.requests as f64),
+            some(self.prompt),
+            some(self.cached),
+            of_tokens(self.cached),
+            attributed(some(self.ceilings[0])),
+            attributed(of_tokens(self.ceilings[0])),
+            attributed(some(self.ceilings[1])),
+            attributed(of_tokens(self.ceilings[1])),
+            some(self.prompt - self.cached),
+            some(self.written),
+            some(self.output),
+        ];
+        row.extend(self.lost.map(|lost| attributed(some(lost))));
+        row.extend([
+            some(self.overflowed),
+            share(self.overflowed as f64, self.requests as f64),
+            Some(keys),
+            share(machines as f64, keys),
+            share(self.requests as f64, minutes * keys),
+            peak.and_then(some),
+        ]);
+        for latencies in [&self.ttft, &self.total] {
+            row.push(rounded(latencies.mean_ms()));
+            row.extend([0.5, 0.9, 0.95, 0.99].map(|q| rounded(latencies.quantile_ms(q))));
+            row.push(rounded(latencies.max_ms()));
+        }
+        row.extend([self.wait.mean_ms(), self.wait.quantile_ms(0.95), self.wait.max_ms()].map(rounded));
+        row.extend([
+            some(u64::from(self.max_in_flight)),
+            Some(round_to(self.cost.dollars(), 9)),
+            Some(round_to(self.uncached_cost.dollars(), 9)),
+            Some(round_to(saving, 9)),
+            share(saving, self.uncached_cost.dollars()),
+            some(self.warmup_requests),
+        ]);
+        debug_assert_eq!(row.len(), COLUMNS.len());
+        Row(row)
+    }
+}

@@ -1,0 +1,109 @@
+//! Warnings before a run whose hits are impossible, certain or left to luck.
+
+use crate::client::key::Strategy;
+use crate::client::workload::{SharedPrefix, Workload};
+use crate::experiment::scenario::Loaded;
+use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
+use crate::provider::write::{Semantics, Write};
+use crate::random::Quantity;
+use crate::units::{Span, Tokens};
+
+/// One sentence for each thing a user should know before reading the results.
+pub fn warnings(loaded: &Loaded) -> Vec<String> {
+    let client = &loaded.scenario.client;
+    let of_workload = |(name, workload): (&String, &Workload)| {
+        let notes = [
+            too_short(loaded, workload),
+            nothing_shared(loaded, workload),
+            key_per_call(loaded, workload),
+            bucket_rate(loaded, workload),
+        ];
+        let name = name.clone();
+        notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
+    };
+    client.workload.iter().flat_map(of_workload).collect()
+}
+
+/// The longest prompt a generated workload can send, if there is a bound.
+fn longest_prompt(workload: &Workload) -> Option<u64> {
+    if let Some(shared) = &workload.shared_prefix {
+        return Some(u64::from(shared.prefix_tokens) + shared.tail_tokens.support().1?);
+    }
+    let chat = workload.chat.as_ref()?;
+    let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1?;
+    Some(u64::from(chat.prefix_tokens) + turn * chat.turns.support().1?)
+}
+
+fn too_short(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let least = loaded.scenario.provider.write.min_tokens;
+    let longest = longest_prompt(workload)?;
+    (longest < u64::from(least)).then(|| {
+        format!("no prompt is longer than {longest} tokens, and below {least} nothing is cached: there can be no hits")
+    })
+}
+
+fn nothing_shared(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let SharedPrefix { prefix_tokens, tail_tokens, tails, .. } = workload.shared_prefix.as_ref()?;
+    let write: &Write = &loaded.scenario.provider.write;
+    let (shortest, longest) = tail_tokens.support();
+    if *tails == 0 && longest != Some(0) {
+        if write.semantics == Semantics::WholeBody {
+            return Some(
+                "every tail is its own and only whole bodies are stored: there can be no hits".into(),
+            );
+        }
+        let prompt = prefix_tokens.saturating_add(Tokens::try_from(shortest.max(1)).unwrap_or(Tokens::MAX));
+        if write.report(write.boundary(*prefix_tokens), prompt) == 0 {
+            return Some(format!(
+                "the {prefix_tokens} tokens that calls share hold no boundary that is reported: there can be no hits"
+            ));
+        }
+    }
+    (longest == Some(0)).then(|| {
+        "all prompts are the same: every miss is due to routing, expiry or visibility, none to the traffic".into()
+    })
+}
+
+fn key_per_call(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let Routing { key_role, machines, .. } = loaded.scenario.provider.routing;
+    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    (keying.strategy == Strategy::PerCall).then(|| match key_role {
+        KeyRole::Identity => "every call has a key of its own and the key is part of the cache: there can be no hits".into(),
+        KeyRole::Routing => format!(
+            "every call has a key of its own: it hits only where chance sends it to a machine that has its prefix, one of {machines}"
+        ),
+    })
+}
+
+/// Buckets that run above the limit, or that cool down between two requests.
+fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let Routing { rule, overflow, limit_rpm, .. } = loaded.scenario.provider.routing;
+    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let keys = match keying.strategy {
+        Strategy::Buckets => f64::from(keying.buckets),
+        Strategy::None | Strategy::Constant | Strategy::Label => 1.0,
+        Strategy::PerUser => f64::from(workload.users),
+        Strategy::PerSession | Strategy::PerCall | Strategy::Recorded => return None,
+    };
+    let rate = requests_per_minute(workload)? / keys;
+    if rule == Rule::Home && overflow != Overflow::None && rate > f64::from(limit_rpm) {
+        return Some(format!(
+            "each key gets {rate:.1} requests a minute, above the limit of {limit_rpm}: expect overflow to cold machines"
+        ));
+    }
+    let law = &loaded.scenario.provider.retention.lifetime[loaded.policy(workload)];
+    let gap = Span::from_seconds_f64(60.0 / rate);
+    (gap.units() as f64 > law.mean()).then(|| {
+        format!(
+            "a key is used every {:.0} s on average, but what it stored lives {:.0} s: expect it to be cold",
+            gap.seconds(),
+            law.mean() / 1e9
+        )
+    })
+}
+
+/// Mean requests a minute of a generated workload.
+pub fn requests_per_minute(workload: &Workload) -> Option<f64> {
+    let turns = workload.chat.as_ref().map_or(1.0, |chat| chat.turns.mean().max(1.0));
+    Some(workload.arrivals.as_ref()?.rate.per_minute() * turns)
+}

@@ -1,0 +1,89 @@
+//! CSV in and out. Files are written beside and renamed, so that a killed run leaves no half file.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// A file that is being written beside its place.
+pub struct Unpublished {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Unpublished {
+    /// An empty file in the folder where `path` will be.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_dir() {
+            return Err(Error::input(path.display(), "is a folder: name a file"));
+        }
+        let file = NamedTempFile::new_in(folder).map_err(|error| Error::io(path, "write", &error))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// A handle to write with.
+    pub fn handle(&self) -> Result<File> {
+        self.file.as_file().try_clone().map_err(|error| self.failed(&error))
+    }
+
+    /// Renames the file to its place, on the disk first.
+    pub fn publish(self) -> Result<()> {
+        let done = self.file.as_file().sync_all().and_then(|()| publish_permissions(&self.file));
+        done.map_err(|error| self.failed(&error))?;
+        let Self { path, file } = self;
+        file.persist(&path).map(|_| ()).map_err(|error| Error::io(&path, "write", &error.error))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(&self.path, "write", error)
+    }
+}
+
+/// Temporary files are private; a result is as readable as any new file.
+#[cfg(unix)]
+fn publish_permissions(file: &NamedTempFile) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn publish_permissions(_: &NamedTempFile) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Writes a whole file beside its place and renames it.
+pub fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let file = Unpublished::beside(path)?;
+    let mut buffered = std::io::BufWriter::new(file.handle()?);
+    content(&mut buffered).and_then(|()| buffered.flush()).map_err(|error| file.failed(&error))?;
+    drop(buffered);
+    file.publish()
+}
+
+/// Writes a table of text as CSV.
+pub fn write_csv(path: &Path, header: &[String], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+    write_file(path, |out| {
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(header)?;
+        for row in rows {
+            writer.write_record(row)?;
+        }
+        writer.flush()
+    })
+}
+
+/// Makes a folder for results and checks that files can be written there.
+pub fn prepare_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make the folder", &error))?;
+    NamedTempFile::new_in(folder).map_err(|error| Error::io(folder, "write into the folder", &error))?;
+    Ok(())
+}
+
+/// A number as text: whole numbers without a point, missing as nothing.
+pub fn number(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
+}

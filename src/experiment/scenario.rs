@@ -1,0 +1,313 @@
+//! A scenario: a TOML file, one to one, with a provider's profile under it and changes laid over it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+use crate::client::key::Strategy;
+use crate::client::workload::{Client, Workload};
+use crate::document::{Document, KeyPath};
+use crate::error::{Error, Result};
+use crate::provider::profile::{Profile, Provider};
+use crate::provider::retention::Retention;
+use crate::simulation::engine::Terms;
+use crate::units::Span;
+
+/// A scenario file's content, complete and checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The question this scenario answers, in one line.
+    #[serde(default)]
+    pub title: String,
+    /// Sessions start within this time; those started run to their end.
+    #[serde(default = "unlimited")]
+    pub duration: Span,
+    /// Requests that arrive within this time after the start are simulated but not counted.
+    #[serde(default)]
+    pub warmup: Span,
+    /// Base seed: replication n uses seed + n.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Replications, each with its own seed.
+    #[serde(default = "ten")]
+    pub seeds: u32,
+    /// Whether every uncached token is attributed to a cause.
+    #[serde(default = "yes")]
+    pub attribution: bool,
+    /// What the user can change.
+    pub client: Client,
+    /// What the user cannot change.
+    pub provider: Provider,
+    /// Which variants a sweep compares.
+    #[serde(default)]
+    pub sweep: Sweep,
+}
+
+fn unlimited() -> Span {
+    Span::UNLIMITED
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The variants of a sweep: every combination of its axes' values.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// The axes, the last one turning fastest.
+    #[serde(default)]
+    pub axis: Vec<Axis>,
+    /// Values, by path, of the cell that others are compared with; axes left out keep each cell's own value.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub baseline: toml::Table,
+}
+
+/// One axis of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Axis {
+    /// Any path of the scenario.
+    pub path: String,
+    /// The values: a list, or a range of whole numbers such as "1..64".
+    #[schemars(with = "serde_json::Value")]
+    pub values: Value,
+}
+
+impl Axis {
+    /// The values one by one; the error says what is wrong with them.
+    pub fn values(&self) -> std::result::Result<Vec<Value>, String> {
+        let values = match &self.values {
+            Value::Array(values) => values.clone(),
+            Value::String(range) => {
+                let bounds = range.split_once("..").and_then(|(low, high)| {
+                    Some((low.trim().parse::<i64>().ok()?, high.trim().parse::<i64>().ok()?))
+                });
+                let Some((low, high)) = bounds else {
+                    return Err(format!("`{range}` is no range of whole numbers: write \"1..64\" or a list"));
+                };
+                (low..=high).map(Value::Integer).collect()
+            }
+            other => vec![other.clone()],
+        };
+        if values.is_empty() {
+            return Err("an axis needs at least one value".into());
+        }
+        Ok(values)
+    }
+}
+
+/// A scenario that can be run, with what is needed to make its variants.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its name: the file's, without folder and ending.
+    pub name: String,
+    /// Where relative paths start.
+    pub folder: PathBuf,
+    /// The content, checked.
+    pub scenario: Scenario,
+    document: Document,
+}
+
+impl Loaded {
+    /// Reads a scenario file and lays `changes` over it.
+    pub fn from_file(path: &Path, changes: &[Change]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "read scenario", &error))?;
+        let name = path.file_stem().map_or("scenario".into(), |stem| stem.to_string_lossy().into_owned());
+        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        Self::from_text(&name, &path.display().to_string(), &text, &folder, changes)
+    }
+
+    /// The same from text; `file` is its name in messages.
+    pub fn from_text(name: &str, file: &str, text: &str, folder: &Path, changes: &[Change]) -> Result<Self> {
+        let document = Document::parse(file, text)?;
+        Self::resolved(name, folder, document, changes)
+    }
+
+    fn resolved(name: &str, folder: &Path, mut document: Document, changes: &[Change]) -> Result<Self> {
+        for Change { path, value, origin } in changes {
+            document.set(path, value.clone(), origin)?;
+        }
+        let scenario = resolve(&document, folder)?;
+        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, document })
+    }
+
+    /// This scenario with some changes laid over it.
+    pub fn with(&self, changes: &[Change]) -> Result<Self> {
+        Self::resolved(&self.name, &self.folder, self.document.clone(), changes)
+    }
+
+    /// An error about one of its paths, with the line it stands on.
+    pub fn error(&self, path: &str, message: impl std::fmt::Display) -> Error {
+        match path.parse() {
+            Ok(path) => self.document.error(&path, message),
+            Err(_) => Error::input(path, message),
+        }
+    }
+
+    /// The scenario as text: the same words give the same results.
+    pub fn fingerprint(&self) -> u64 {
+        crate::random::digest(&serde_json::to_string(&self.scenario).unwrap_or_default())
+    }
+
+    /// The retention policy in force for a workload.
+    pub fn policy<'a>(&'a self, workload: &'a Workload) -> &'a str {
+        let Scenario { client, provider, .. } = &self.scenario;
+        let wanted = workload.retention.as_deref().or(client.retention.as_deref());
+        provider.policy(wanted).expect("validated")
+    }
+
+    /// The terms of every workload, in order.
+    pub fn terms(&self) -> Vec<Terms> {
+        let Scenario { client, provider, .. } = &self.scenario;
+        let partitions: BTreeSet<&str> = client.workload.values().map(|w| w.partition.as_str()).collect();
+        let terms = |workload: &Workload| Terms {
+            partition: partitions.iter().position(|name| *name == workload.partition).unwrap_or(0) as u32,
+            lifetime: provider.retention.lifetime[self.policy(workload)].clone(),
+        };
+        client.workload.values().map(terms).collect()
+    }
+}
+
+/// A value laid over a scenario.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Where.
+    pub path: KeyPath,
+    /// What.
+    pub value: Value,
+    /// Who asked for it, for messages: a flag, or a cell of a sweep.
+    pub origin: String,
+}
+
+impl Change {
+    /// A change that `origin` asked for.
+    ///
+    /// # Panics
+    /// If `path` is no path: paths are written in the program.
+    pub fn new(path: &str, value: impl Into<Value>, origin: &str) -> Self {
+        Self { path: path.parse().expect("a path"), value: value.into(), origin: origin.to_string() }
+    }
+
+    /// Reads `path=value` of a `--set` flag.
+    pub fn parse(text: &str) -> Result<Self> {
+        let origin = format!("--set {text}");
+        let (path, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::input(&origin, "write path=value, such as client.key.buckets=8"))?;
+        let path: KeyPath = path.parse().map_err(|message| Error::input(&origin, message))?;
+        Ok(Self { path, value: parse_value(value), origin })
+    }
+}
+
+/// A value as TOML where it is some, as a plain word otherwise.
+pub fn parse_value(text: &str) -> Value {
+    let parsed = format!("value = {}", text.trim()).parse::<toml::Table>().ok();
+    parsed
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.trim().to_string()))
+}
+
+/// Puts the profile under the scenario, reads the types and checks them.
+fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
+    let provider = KeyPath::from_iter(["provider"]);
+    let profile_path = provider.child("profile");
+    let profile = match document.get(&profile_path) {
+        Some(Value::String(name)) => Profile::load(name, folder).map_err(|error| match error {
+            Error::Input { place, message } if place == "provider.profile" => {
+                document.error(&profile_path, message)
+            }
+            other => other,
+        })?,
+        Some(_) => return Err(document.error(&profile_path, "must be the name of a profile")),
+        None => {
+            return Err(
+                document.error(&profile_path, "is missing: name a profile, such as \"openai-classic\"")
+            );
+        }
+    };
+    let mut layered = Document::default();
+    layered.overlay(&provider, &profile.document);
+    layered.overlay(&KeyPath::default(), document);
+    let scenario: Scenario = layered.typed(&KeyPath::default())?;
+    validate(&scenario).map_err(|(path, message)| layered.error(&path, message))?;
+    Ok(scenario)
+}
+
+fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
+    let at = |path: &str, message: String| (path.parse::<KeyPath>().expect("a written path"), message);
+    let Scenario { client, provider, .. } = scenario;
+    provider.validate().map_err(|(below, message)| {
+        (KeyPath::from_iter(["provider"].into_iter().chain(below.keys().iter().map(String::as_str))), message)
+    })?;
+    if scenario.seeds == 0 {
+        return Err(at("seeds", "must be 1 or more".into()));
+    }
+    if scenario.duration == Span::ZERO {
+        return Err(at("duration", "must be above zero".into()));
+    }
+    if scenario.warmup >= scenario.duration {
+        return Err(at("warmup", "must be shorter than the duration".into()));
+    }
+    if client.workload.is_empty() {
+        return Err(at("client.workload", "needs at least one workload".into()));
+    }
+    client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
+    provider.policy(client.retention.as_deref()).map_err(|message| at("client.retention", message))?;
+    for (name, workload) in &client.workload {
+        validate_workload(scenario, workload).map_err(|(field, message)| {
+            let below = field.split('.').filter(|key| !key.is_empty());
+            (KeyPath::from_iter(["client", "workload", name].into_iter().chain(below)), message)
+        })?;
+    }
+    Ok(())
+}
+
+fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::Result<(), (String, String)> {
+    let Scenario { client, provider, duration, .. } = scenario;
+    let owned = |(field, message): (&str, String)| (field.to_string(), message);
+    workload.validate().map_err(owned)?;
+    if let Some(arrivals) = &workload.arrivals {
+        arrivals.validate().map_err(|(field, message)| (format!("arrivals.{field}"), message))?;
+        if *duration == Span::UNLIMITED {
+            return Err((
+                "arrivals".into(),
+                "generated traffic needs a duration: set `duration`, such as \"1h\"".into(),
+            ));
+        }
+    }
+    if let Some(key) = &workload.key {
+        key.validate().map_err(|(field, message)| (format!("key.{field}"), message))?;
+    }
+    let key = workload.key.as_ref().unwrap_or(&client.key);
+    if key.strategy == Strategy::Recorded && workload.trace.is_none() {
+        let place = if workload.key.is_some() { "key.strategy" } else { "" };
+        return Err((
+            place.into(),
+            "strategy `recorded` takes its keys from a trace; this workload is none".into(),
+        ));
+    }
+    provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
+    Ok(())
+}
+
+/// What a provider's lifetimes mean for a message: the policy with its law.
+pub fn describe_policy(retention: &Retention, policy: &str) -> String {
+    match retention.lifetime.get(policy) {
+        Some(law) => format!("{policy} ({law})"),
+        None => policy.to_string(),
+    }
+}

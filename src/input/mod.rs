@@ -1,0 +1,3 @@
+//! The doorway: recorded traffic -> the same sessions that generated workloads make.
+
+pub mod trace;

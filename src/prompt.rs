@@ -1,0 +1,324 @@
+//! What "the same first n tokens" means: symbolic prompts, interned in a prefix tree.
+//!
+//! No text is needed to simulate. A prompt is a sequence of pieces, each with a content number and a length; two
+//! prompts share a prefix up to their first differing piece. Every prompt is interned once, as a path in a tree
+//! whose edges are whole runs of pieces, and is from then on a [`Cursor`]: an edge and a depth. An edge exists
+//! only where prompts really branched, so that a prompt of a million tokens, or the 600th turn of a session,
+//! costs what a short one costs. Edges are never split: a child attaches in the middle of its parent.
+
+use rustc_hash::FxHashMap;
+
+use crate::random::fold;
+use crate::units::Tokens;
+
+/// A stretch of a prompt: `pieces` pieces of `piece_tokens` tokens each, whose contents are numbered
+/// consecutively from `content`. A segment of a generated prompt is a run of one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Content number of the first piece; equal numbers after equal prefixes are equal text.
+    pub content: u64,
+    /// How many pieces, at least one.
+    pub pieces: u32,
+    /// Tokens in each piece, at least one.
+    pub piece_tokens: Tokens,
+}
+
+impl Run {
+    /// A single piece.
+    pub fn piece(content: u64, tokens: Tokens) -> Self {
+        Self { content, pieces: 1, piece_tokens: tokens }
+    }
+
+    /// Tokens in all pieces together.
+    pub fn tokens(self) -> Tokens {
+        self.pieces * self.piece_tokens
+    }
+
+    fn skip(self, pieces: u32) -> Self {
+        Self { content: self.content + u64::from(pieces), pieces: self.pieces - pieces, ..self }
+    }
+}
+
+/// A stretch of the tree without branches inside the prompts that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EdgeId(pub u32);
+
+/// A place in the prefix tree: the first `depth` tokens of every prompt that passes here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The edge the place lies on (at its end, or before it).
+    pub edge: EdgeId,
+    /// Tokens from the beginning of the prompt.
+    pub depth: Tokens,
+}
+
+impl Cursor {
+    /// The empty prompt.
+    pub const ROOT: Self = Self { edge: EdgeId(0), depth: 0 };
+}
+
+/// A prompt as it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// The part that some other prompt may share.
+    pub shareable: Cursor,
+    /// Tokens after it that no other prompt will ever contain: they need no place in the tree.
+    pub unique_tail: Tokens,
+    /// Digest of the first tokens, as many as routing looks at.
+    pub head: u64,
+}
+
+impl Prompt {
+    /// Length in tokens.
+    pub fn tokens(&self) -> Tokens {
+        self.shareable.depth + self.unique_tail
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Edge {
+    parent: EdgeId,
+    start: Tokens,
+    end: Tokens,
+    /// Digest of the head when this edge contains it whole, or lies beyond it.
+    head: Option<u64>,
+    /// Contents, with the depth at which each run ends. Left empty for text that only its own session can send
+    /// and that routing does not look at.
+    runs: Vec<(Run, Tokens)>,
+    private: bool,
+}
+
+/// All distinct prefixes sent so far.
+#[derive(Clone, Debug)]
+pub struct PrefixTree {
+    edges: Vec<Edge>,
+    /// The child behind a place, by the content and length of its first piece.
+    children: FxHashMap<(EdgeId, Tokens, u64, Tokens), EdgeId>,
+    head_tokens: Tokens,
+}
+
+impl PrefixTree {
+    /// An empty tree for a provider that routes on the first `head_tokens` tokens.
+    pub fn new(head_tokens: Tokens) -> Self {
+        let root = Edge { parent: EdgeId(0), start: 0, end: 0, head: None, runs: Vec::new(), private: true };
+        Self { edges: vec![root], children: FxHashMap::default(), head_tokens }
+    }
+
+    /// The place after `run` behind `at`, for text that other prompts may contain too.
+    pub fn append(&mut self, mut at: Cursor, mut run: Run) -> Cursor {
+        loop {
+            let matched = self.matching_pieces(at, run);
+            if matched > 0 {
+                at.depth += matched * run.piece_tokens;
+                if matched == run.pieces {
+                    return at;
+                }
+                run = run.skip(matched);
+                continue;
+            }
+            let key = (at.edge, at.depth, run.content, run.piece_tokens);
+            if let Some(&child) = self.children.get(&key) {
+                at.edge = child;
+                continue;
+            }
+            let edge = &self.edges[at.edge.0 as usize];
+            if edge.private || at.depth < edge.end {
+                let child = self.attach(at, false);
+                self.children.insert(key, child);
+                at.edge = child;
+            }
+            return self.grow(at, run);
+        }
+    }
+
+    /// The place after a piece that only this session can send again (its own history).
+    pub fn append_private(&mut self, mut at: Cursor, content: u64, tokens: Tokens) -> Cursor {
+        if tokens == 0 {
+            return at;
+        }
+        let edge = &self.edges[at.edge.0 as usize];
+        if !edge.private || at.depth < edge.end || at.edge == Cursor::ROOT.edge {
+            at.edge = self.attach(at, true);
+        }
+        self.grow(at, Run::piece(content, tokens))
+    }
+
+    /// A prompt that ends at `at`, followed by `unique_tail` tokens (numbered `tail_content`) of no other prompt.
+    pub fn prompt(&self, at: Cursor, unique_tail: Tokens, tail_content: u64) -> Prompt {
+        let mut head = self.head(at);
+        let missing = self.head_tokens.saturating_sub(at.depth).min(unique_tail);
+        if missing > 0 {
+            head = fold(fold(head, tail_content), u64::from(missing));
+        }
+        Prompt { shareable: at, unique_tail, head }
+    }
+
+    /// The edges from `at` to the root, each with the depth at which the path leaves it and the depth at which
+    /// it begins.
+    pub fn path(&self, at: Cursor) -> impl Iterator<Item = PathStep> {
+        let mut next = Some(at);
+        std::iter::from_fn(move || {
+            let Cursor { edge, depth } = next?;
+            let Edge { parent, start, .. } = self.edges[edge.0 as usize];
+            next = (edge != Cursor::ROOT.edge && start > 0).then_some(Cursor { edge: parent, depth: start });
+            Some(PathStep { edge, start, leave: depth })
+        })
+    }
+
+    /// Whether the place `prefix` lies on the path to `at`.
+    pub fn is_prefix(&self, prefix: Cursor, at: Cursor) -> bool {
+        prefix.depth == 0 || self.path(at).any(|step| step.edge == prefix.edge && prefix.depth <= step.leave)
+    }
+
+    /// Edges in the tree.
+    pub fn len(&self) -> usize {
+        self.edges.len() - 1
+    }
+
+    /// Whether no prompt was interned yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pieces of `run` stand on the edge right behind `at`.
+    fn matching_pieces(&self, at: Cursor, run: Run) -> u32 {
+        let edge = &self.edges[at.edge.0 as usize];
+        if edge.private || at.depth >= edge.end {
+            return 0;
+        }
+        let index = edge.runs.partition_point(|(_, end)| *end <= at.depth);
+        let (there, end) = edge.runs[index];
+        let passed = at.depth - (end - there.tokens());
+        let aligned = passed.is_multiple_of(there.piece_tokens);
+        let there = there.skip(passed / there.piece_tokens);
+        if aligned && there.content == run.content && there.piece_tokens == run.piece_tokens {
+            there.pieces.min(run.pieces)
+        } else {
+            0
+        }
+    }
+
+    fn attach(&mut self, at: Cursor, private: bool) -> EdgeId {
+        let id = EdgeId(u32::try_from(self.edges.len()).expect("fewer than 2^32 edges"));
+        let head = (at.depth >= self.head_tokens).then(|| self.head(at));
+        self.edges.push(Edge {
+            parent: at.edge,
+            start: at.depth,
+            end: at.depth,
+            head,
+            runs: Vec::new(),
+            private,
+        });
+        id
+    }
+
+    /// Lengthens the edge that ends at `at` by a run.
+    fn grow(&mut self, at: Cursor, run: Run) -> Cursor {
+        let edge = &mut self.edges[at.edge.0 as usize];
+        edge.end += run.tokens();
+        let end = Cursor { edge: at.edge, depth: edge.end };
+        if !edge.private || edge.head.is_none() {
+            edge.runs.push((run, edge.end));
+        }
+        if edge.head.is_none() && edge.end >= self.head_tokens {
+            let head = self.head(end);
+            self.edges[at.edge.0 as usize].head = Some(head);
+        }
+        end
+    }
+
+    /// Digest of the first `head_tokens` tokens before `at` (of all of them, if there are fewer).
+    fn head(&self, at: Cursor) -> u64 {
+        let edge = &self.edges[at.edge.0 as usize];
+        if let Some(head) = edge.head
+            && at.depth >= self.head_tokens
+        {
+            return head;
+        }
+        if at.depth == 0 {
+            return 0;
+        }
+        let end = at.depth.min(self.head_tokens);
+        if end <= edge.start {
+            return self.head(Cursor { edge: edge.parent, depth: end });
+        }
+        let mut digest = self.head(Cursor { edge: edge.parent, depth: edge.start });
+        let mut depth = edge.start;
+        for (run, _) in &edge.runs {
+            for piece in 0..run.pieces {
+                if depth >= end {
+                    return digest;
+                }
+                let taken = run.piece_tokens.min(end - depth);
+                digest = fold(fold(digest, run.content + u64::from(piece)), u64::from(taken));
+                depth += taken;
+            }
+        }
+        digest
+    }
+}
+
+/// One edge on the way from a place to the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStep {
+    /// The edge.
+    pub edge: EdgeId,
+    /// Depth at which the edge begins.
+    pub start: Tokens,
+    /// Depth at which the path leaves the edge, at most its end.
+    pub leave: Tokens,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn intern(tree: &mut PrefixTree, pieces: &[u64]) -> Cursor {
+        pieces.iter().fold(Cursor::ROOT, |at, content| tree.append(at, Run::piece(*content, 10)))
+    }
+
+    #[test]
+    fn runs_match_in_the_middle_and_branch_there() {
+        let mut tree = PrefixTree::new(256);
+        let long = tree.append(Cursor::ROOT, Run { content: 0, pieces: 100, piece_tokens: 512 });
+        let short = tree.append(Cursor::ROOT, Run { content: 0, pieces: 40, piece_tokens: 512 });
+        assert_eq!((long.edge, short), (short.edge, Cursor { edge: long.edge, depth: 40 * 512 }));
+        let other = tree.append(short, Run { content: 7_000, pieces: 3, piece_tokens: 512 });
+        assert!(tree.is_prefix(short, other) && !tree.is_prefix(long, other));
+        assert_eq!(tree.append(short, Run { content: 7_000, pieces: 3, piece_tokens: 512 }), other);
+        assert_eq!(tree.len(), 2);
+    }
+
+    #[test]
+    fn a_session_of_many_turns_is_one_edge() {
+        let mut tree = PrefixTree::new(256);
+        let system = tree.append(Cursor::ROOT, Run::piece(1, 2_000));
+        let last = (0..600).fold(system, |at, turn| tree.append_private(at, turn, 100));
+        assert_eq!((tree.len(), last.depth), (2, 62_000));
+        let fork = tree.append_private(Cursor { edge: last.edge, depth: 30_000 }, 9, 50);
+        assert!(!tree.is_prefix(last, fork) && tree.path(fork).count() == 3);
+    }
+
+    proptest! {
+        #[test]
+        fn shared_prefix_and_head_follow_the_contents(
+            prompts in prop::collection::vec(prop::collection::vec(0u64..3, 0..8), 2..12),
+            head_pieces in 0u32..5,
+        ) {
+            let head_tokens = head_pieces * 10 + 5;
+            let mut tree = PrefixTree::new(head_tokens);
+            let placed: Vec<_> = prompts.iter().map(|p| intern(&mut tree, p)).collect();
+            for (a, at_a) in prompts.iter().zip(&placed) {
+                for (b, at_b) in prompts.iter().zip(&placed) {
+                    let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+                    prop_assert_eq!(at_a == at_b, a == b);
+                    prop_assert_eq!(tree.is_prefix(*at_a, *at_b), common == a.len());
+                    let head = |p: &[u64]| p.iter().copied().take(head_pieces as usize + 1).collect::<Vec<_>>();
+                    let heads_equal = tree.prompt(*at_a, 0, 0).head == tree.prompt(*at_b, 0, 0).head;
+                    prop_assert_eq!(heads_equal, head(a) == head(b));
+                }
+            }
+        }
+    }
+}

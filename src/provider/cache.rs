@@ -1,0 +1,165 @@
+//! Cache: the stores of all machines, and who may read and write what in them.
+
+use crate::prompt::{Cursor, PrefixTree, Prompt};
+use crate::provider::routing::{MachineId, RoutingKey};
+use crate::provider::store::{Scope, Store};
+use crate::provider::write::{Bodies, When, Write};
+use crate::units::{SimTime, Tokens};
+
+/// How one request meets the cache of the machine it was sent to.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The machine.
+    pub machine: MachineId,
+    /// Who may read it: the key, where the key is part of the cache's identity.
+    pub scope: Scope,
+    /// Whose body it is.
+    pub owner: RoutingKey,
+    /// The prompt.
+    pub prompt: Prompt,
+}
+
+/// What a request does to the cache, in full at the moment it becomes visible: its write and its renewals.
+#[derive(Clone, Copy, Debug)]
+pub struct Effect {
+    /// Where.
+    pub access: Access,
+    /// The boundary it read; live boundaries down to it are renewed.
+    pub read: Tokens,
+    /// Whether it writes.
+    pub writes: bool,
+    /// Until when what it touches lives, at least.
+    pub expiry: SimTime,
+}
+
+impl Effect {
+    /// The place whose boundaries are stored, if any are that a later prompt can read: nobody can reach a single
+    /// boundary at the end of a tail that only this prompt has.
+    pub fn stored(&self, rules: &Write) -> Option<Cursor> {
+        let Prompt { shareable, unique_tail, .. } = self.access.prompt;
+        (self.writes && (rules.covers() || unique_tail == 0)).then_some(shareable)
+    }
+
+    /// Renews and writes in one store.
+    pub fn touch(&self, store: &mut Store, rules: &Write, tree: &PrefixTree, scope: Scope, now: SimTime) {
+        // A covering write renews all it covers; whole bodies before the end must be renewed one by one.
+        if self.read > 0 && !(self.writes && rules.covers()) {
+            store.renew(tree, scope, self.access.prompt.shareable, self.read, now, self.expiry);
+        }
+        if let Some(end) = self.stored(rules) {
+            store.write(tree, scope, end, now, self.expiry);
+        }
+    }
+}
+
+/// The stores of all machines.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    rules: Write,
+    machines: Vec<MachineCache>,
+}
+
+#[derive(Clone, Debug)]
+struct MachineCache {
+    store: Store,
+    /// Routing keys with a body here, where the rules must know them apart.
+    owners: Vec<Owner>,
+}
+
+/// A routing key that wrote on a machine.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    key: RoutingKey,
+    readers: Scope,
+    body: Prompt,
+    /// When the last of its boundaries here dies.
+    alive_until: SimTime,
+}
+
+impl Owner {
+    /// The scope in which its own body is held.
+    fn scope(&self) -> Scope {
+        Scope(u64::from(self.key.0))
+    }
+}
+
+impl Cache {
+    /// Empty machines.
+    pub fn new(rules: &Write, machines: usize) -> Self {
+        let machine = MachineCache { store: Store::new(rules.covers()), owners: Vec::new() };
+        Self { rules: rules.clone(), machines: vec![machine; machines] }
+    }
+
+    /// The deepest live depth on the prompt's path that it may read; not yet floored to a boundary.
+    pub fn read(&self, tree: &PrefixTree, access: &Access, now: SimTime) -> Tokens {
+        let MachineCache { store, owners } = &self.machines[access.machine.0 as usize];
+        let at = access.prompt.shareable;
+        if !self.rules.by_owner() {
+            return store.read(tree, access.scope, at, now);
+        }
+        let readable =
+            owners.iter().filter(|owner| owner.readers == access.scope && owner.alive_until >= now);
+        readable.map(|owner| store.read(tree, owner.scope(), at, now)).max().unwrap_or(0)
+    }
+
+    /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
+    /// requests in flight on a cold prefix both write.
+    pub fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
+        self.rules.deepest_written(access.prompt.tokens()) > 0
+            && match self.rules.when {
+                When::Always => true,
+                When::OnMiss => read == 0,
+                When::Once => {
+                    let owners = &self.machines[access.machine.0 as usize].owners;
+                    !owners.iter().any(|other| other.key == access.owner && other.alive_until >= now)
+                }
+            }
+    }
+
+    /// Applies what a request does.
+    pub fn apply(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        if self.rules.by_owner() {
+            self.renew_owners(tree, effect, now);
+            if effect.writes {
+                self.write_owner(tree, effect, now);
+            }
+        } else {
+            let Access { machine, scope, .. } = effect.access;
+            effect.touch(&mut self.machines[machine.0 as usize].store, &self.rules, tree, scope, now);
+        }
+    }
+
+    fn renew_owners(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let Effect { access: Access { machine, scope, prompt, .. }, read, expiry, .. } = *effect;
+        let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
+        let at = prompt.shareable;
+        for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
+            let depth = self.rules.boundary(store.read(tree, owner.scope(), at, now)).min(read);
+            if depth > 0 {
+                store.renew(tree, owner.scope(), at, depth, now, expiry);
+                owner.alive_until = owner.alive_until.max(expiry);
+            }
+        }
+    }
+
+    fn write_owner(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let Effect { access: Access { machine, scope, owner, prompt }, expiry, .. } = *effect;
+        let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
+        owners.retain(|other| other.alive_until >= now);
+        let mut written = Owner { key: owner, readers: scope, body: prompt, alive_until: expiry };
+        match owners.iter_mut().find(|other| other.key == owner) {
+            Some(known) => {
+                if self.rules.bodies == Bodies::One {
+                    store.forget(tree, written.scope(), known.body.shareable);
+                } else {
+                    written.alive_until = known.alive_until.max(expiry);
+                }
+                *known = written;
+            }
+            None => owners.push(written),
+        }
+        if let Some(end) = effect.stored(&self.rules) {
+            store.write(tree, written.scope(), end, now, expiry);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Machine: a first-in first-out queue before a number of slots; time to first token and total latency.
+//!
+//! `ttft = network + queue wait + noise x (overhead + a x uncached + b x cached + attention)` and
+//! `total = ttft + output x time per output token`. A slot is held from the end of the wait to the end of the
+//! answer. As the service time is known at arrival, the queue needs no events: each slot remembers when it
+//! will be free.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::provider::routing::MachineId;
+use crate::random::{Draws, Purpose};
+use crate::units::{SimTime, Span, Tokens};
+
+/// How long a machine takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Requests a machine works on at a time.
+    pub slots: u32,
+    /// Time on the wire, outside the machine.
+    pub network: Span,
+    /// Time before the first token that no token accounts for.
+    pub overhead: Span,
+    /// Time to compute one uncached prompt token.
+    pub per_uncached_token: Span,
+    /// Time to load one cached prompt token.
+    pub per_cached_token: Span,
+    /// Attention term: time for each million pairs of an uncached token and a token before it.
+    pub attention_per_million_pairs: Span,
+    /// Standard deviation of the logarithm of the noise that multiplies the time before the first token; the
+    /// noise has mean 1, and 0 switches it off.
+    pub noise_sigma: f64,
+    /// Time to generate one output token.
+    pub per_output_token: Span,
+}
+
+impl Latency {
+    /// Checks what the types cannot say; the error names the field.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.slots == 0 {
+            return Err(("slots", "must be 1 or more".into()));
+        }
+        if !(0.0..=3.0).contains(&self.noise_sigma) {
+            return Err(("noise_sigma", "must be from 0 to 3".into()));
+        }
+        Ok(())
+    }
+
+    /// Time from the start of service to the first token.
+    fn prefill(&self, uncached: Tokens, cached: Tokens, draws: Draws) -> Span {
+        let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
+        let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
+        let mean = self.overhead
+            + self.per_uncached_token.times(u64::from(uncached))
+            + self.per_cached_token.times(u64::from(cached))
+            + Span(attention as u64);
+        if self.noise_sigma == 0.0 {
+            return mean;
+        }
+        let sigma = self.noise_sigma;
+        mean.scale(libm::exp(sigma * draws.normal(Purpose::Noise, 0) - sigma * sigma / 2.0))
+    }
+}
+
+/// When things happen to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Time in the queue.
+    pub wait: Span,
+    /// Time from arrival to the first token.
+    pub ttft: Span,
+    /// Time from arrival to the end of the answer.
+    pub total: Span,
+}
+
+/// The queues of all machines.
+#[derive(Clone, Debug)]
+pub struct Machines {
+    latency: Latency,
+    /// For each machine, when each of its busy slots will be free.
+    slots: Vec<BinaryHeap<Reverse<SimTime>>>,
+    unfinished: BinaryHeap<Reverse<(SimTime, MachineId)>>,
+    in_flight: Vec<u32>,
+}
+
+impl Machines {
+    /// Idle machines.
+    pub fn new(latency: &Latency, count: usize) -> Self {
+        Self {
+            latency: latency.clone(),
+            slots: vec![BinaryHeap::new(); count],
+            unfinished: BinaryHeap::new(),
+            in_flight: vec![0; count],
+        }
+    }
+
+    /// Forgets requests that are complete by `now`.
+    pub fn advance(&mut self, now: SimTime) {
+        while let Some(Reverse((end, machine))) = self.unfinished.peek().copied()
+            && end <= now
+        {
+            self.unfinished.pop();
+            self.in_flight[machine.0 as usize] -= 1;
+        }
+    }
+
+    /// Unfinished requests on one machine.
+    pub fn in_flight(&self, machine: MachineId) -> u32 {
+        self.in_flight[machine.0 as usize]
+    }
+
+    /// Unfinished requests on all machines.
+    pub fn in_flight_total(&self) -> u32 {
+        self.unfinished.len() as u32
+    }
+
+    /// Puts a request that arrives at `now` behind those already there.
+    pub fn serve(
+        &mut self,
+        machine: MachineId,
+        now: SimTime,
+        cached: Tokens,
+        uncached: Tokens,
+        output: Tokens,
+        draws: Draws,
+    ) -> Timing {
+        let prefill = self.latency.prefill(uncached, cached, draws);
+        let decode = self.latency.per_output_token.times(u64::from(output));
+        let slots = &mut self.slots[machine.0 as usize];
+        let start = if slots.len() < self.latency.slots as usize {
+            now
+        } else {
+            let Reverse(free) = slots.pop().expect("a machine has a slot");
+            now.max(free)
+        };
+        slots.push(Reverse(start + prefill + decode));
+        let wait = start.since(now);
+        let ttft = self.latency.network + wait + prefill;
+        let total = ttft + decode;
+        self.in_flight[machine.0 as usize] += 1;
+        self.unfinished.push(Reverse((now + total, machine)));
+        Timing { wait, ttft, total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SessionKey;
+
+    #[test]
+    fn three_requests_share_two_slots_in_order() {
+        let second = |n| Span::from_seconds(n);
+        let latency = Latency {
+            slots: 2,
+            network: second(1),
+            overhead: second(2),
+            per_uncached_token: second(1),
+            per_cached_token: Span::ZERO,
+            attention_per_million_pairs: Span::ZERO,
+            noise_sigma: 0.0,
+            per_output_token: second(1),
+        };
+        let mut machines = Machines::new(&latency, 1);
+        let draws = SessionKey(1).turn(0);
+        let mut serve = |now, uncached| {
+            machines.advance(SimTime::ZERO + second(now));
+            let timing = machines.serve(MachineId(0), SimTime::ZERO + second(now), 5, uncached, 3, draws);
+            ([timing.wait, timing.ttft, timing.total].map(Span::seconds), machines.in_flight_total())
+        };
+        assert_eq!(serve(0, 5), ([0.0, 8.0, 11.0], 1));
+        assert_eq!(serve(1, 0), ([0.0, 3.0, 6.0], 2));
+        assert_eq!(serve(2, 0), ([4.0, 7.0, 10.0], 3), "the second slot is free at 6 s");
+        assert_eq!(serve(20, 0), ([0.0, 3.0, 6.0], 1));
+    }
+}

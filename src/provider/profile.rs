@@ -1,0 +1,273 @@
+//! Profile: one provider's contract, read from TOML, every number tagged with how sure it is.
+//!
+//! In a profile file each value is a table `{ value, tag, source }`, where the tag is `doc` (documented by the
+//! vendor), `fit` (fitted to measurements) or `guess`. A scenario lays its own plain values over a profile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::document::{Document, KeyPath, nearest};
+use crate::error::{Error, Result};
+use crate::provider::machine::Latency;
+use crate::provider::price::Model;
+use crate::provider::retention::Retention;
+use crate::provider::routing::{Overflow, Routing, Rule};
+use crate::provider::write::Write;
+use crate::random::SpanDistribution;
+
+/// A provider as a scenario sees it: a profile with the scenario's changes laid over it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// The profile's name, or the path of a profile file relative to the scenario.
+    pub profile: String,
+    /// One line on what this profile stands for.
+    pub title: String,
+    /// The model whose prices and retention policies apply.
+    pub model: String,
+    /// Within what caches are shared: nothing is read across it.
+    pub isolation: String,
+    /// How requests find their machine.
+    pub routing: Routing,
+    /// What a request stores and how a read is reported.
+    pub write: Write,
+    /// How long boundaries live.
+    pub retention: Retention,
+    /// How long machines take.
+    pub latency: Latency,
+    /// Prices and retention policies by model.
+    pub models: BTreeMap<String, Model>,
+}
+
+impl Provider {
+    /// Checks what the types cannot say; the error gives the path below `provider`.
+    pub fn validate(&self) -> std::result::Result<(), (KeyPath, String)> {
+        let at = |table: &str| {
+            let table = table.to_string();
+            move |(field, message): (&str, String)| (KeyPath::from_iter([table.as_str(), field]), message)
+        };
+        self.routing.validate().map_err(at("routing"))?;
+        self.write.validate().map_err(at("write"))?;
+        self.latency.validate().map_err(at("latency"))?;
+        self.retention
+            .validate()
+            .map_err(|(policy, message)| (KeyPath::from_iter(["retention", "lifetime", &policy]), message))?;
+        for (name, model) in &self.models {
+            let place = |(field, message)| (KeyPath::from_iter(["models", name, field]), message);
+            model.validate().map_err(place)?;
+            if let Some(policy) = model.retention.iter().find(|p| !self.retention.lifetime.contains_key(*p)) {
+                return Err(place((
+                    "retention",
+                    format!("`{policy}` has no lifetime under retention.lifetime"),
+                )));
+            }
+        }
+        if !self.models.contains_key(&self.model) {
+            let known: Vec<_> = self.models.keys().map(String::as_str).collect();
+            let hint =
+                nearest(&self.model, known.iter().copied()).unwrap_or(known.first().unwrap_or(&"none"));
+            return Err((
+                KeyPath::from_iter(["model"]),
+                format!(
+                    "`{}` is not a model of this profile ({}); did you mean `{hint}`?",
+                    self.model,
+                    known.join(", ")
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether two replications of one trace give the same numbers: nothing is left to a draw.
+    pub fn is_deterministic(&self) -> bool {
+        let Routing { rule, overflow, .. } = self.routing;
+        let constant = |law: &SpanDistribution| matches!(law, SpanDistribution::Constant(_));
+        rule == Rule::Home
+            && overflow != Overflow::Random
+            && self.latency.noise_sigma == 0.0
+            && self.retention.lifetime.values().all(constant)
+    }
+
+    /// The chosen model.
+    pub fn chosen_model(&self) -> &Model {
+        &self.models[&self.model]
+    }
+
+    /// The retention policy in force for a request that asks for `wanted`, or for none; an error if the model
+    /// does not support it.
+    pub fn policy<'a>(&'a self, wanted: Option<&'a str>) -> std::result::Result<&'a str, String> {
+        let model = self.chosen_model();
+        let default = if model.retention.contains(&self.retention.default) {
+            &self.retention.default
+        } else {
+            model.retention.first().unwrap_or(&self.retention.default)
+        };
+        let policy = wanted.unwrap_or(default);
+        if model.retention.iter().any(|supported| supported == policy) {
+            Ok(policy)
+        } else {
+            Err(format!(
+                "`{}` does not support retention `{policy}`; it supports {}",
+                self.model,
+                model.retention.join(", ")
+            ))
+        }
+    }
+}
+
+/// How sure a profile's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tag {
+    /// Documented by the vendor.
+    Doc,
+    /// Fitted to measurements.
+    Fit,
+    /// Guessed.
+    Guess,
+}
+
+/// The tag of one value, with its source.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// How sure the value is.
+    pub tag: Tag,
+    /// Where it comes from, or why it was guessed so.
+    pub source: String,
+}
+
+/// A profile file: its plain values, and the evidence for each.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The values, tags taken off.
+    pub document: Document,
+    /// The evidence by path.
+    pub evidence: BTreeMap<KeyPath, Evidence>,
+}
+
+/// The profiles that come with the program.
+const SHIPPED: [(&str, &str); 4] = [
+    ("openai-classic", include_str!("../../scenarios/providers/openai-classic.toml")),
+    ("openai-24h", include_str!("../../scenarios/providers/openai-24h.toml")),
+    ("azure-classic", include_str!("../../scenarios/providers/azure-classic.toml")),
+    ("ideal", include_str!("../../scenarios/providers/ideal.toml")),
+];
+
+/// Names of the shipped profiles.
+pub fn shipped() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|(name, _)| *name)
+}
+
+impl Profile {
+    /// Finds a profile by its shipped name or, if it ends in `.toml`, as a file relative to `folder`.
+    pub fn load(name: &str, folder: &Path) -> Result<Self> {
+        if name.ends_with(".toml") {
+            let path = folder.join(name);
+            let text =
+                std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read profile", &error))?;
+            let inner = path.parent().unwrap_or(folder);
+            return Self::parse(&path.display().to_string(), &text, inner);
+        }
+        let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) else {
+            let hint =
+                nearest(name, shipped()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let known: Vec<_> = shipped().collect();
+            return Err(Error::input(
+                "provider.profile",
+                format!(
+                    "`{name}` is neither a shipped profile ({}) nor a .toml file{hint}",
+                    known.join(", ")
+                ),
+            ));
+        };
+        Self::parse(&format!("scenarios/providers/{name}.toml"), text, folder)
+    }
+
+    fn parse(file: &str, text: &str, folder: &Path) -> Result<Self> {
+        let mut tagged = Document::parse(file, text)?;
+        let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
+            Some(Value::String(name)) => Some(Self::load(&name, folder)?),
+            Some(_) => return Err(Error::input(file, "extends: must be the name of a profile")),
+            None => None,
+        };
+        let mut evidence = BTreeMap::new();
+        let mut plain = tagged.clone();
+        strip(tagged.table(), &KeyPath::default(), &tagged, &mut plain, &mut evidence)?;
+        let Some(mut profile) = base else { return Ok(Self { document: plain, evidence }) };
+        profile.document.overlay(&KeyPath::default(), &plain);
+        profile.evidence.extend(evidence);
+        Ok(profile)
+    }
+}
+
+/// Takes the tags off every value below `path`.
+fn strip(
+    table: &Table,
+    path: &KeyPath,
+    tagged: &Document,
+    plain: &mut Document,
+    evidence: &mut BTreeMap<KeyPath, Evidence>,
+) -> Result<()> {
+    for (key, value) in table {
+        let at = path.child(key.as_str());
+        match value {
+            Value::Table(below) if below.contains_key("value") => {
+                let mut below = below.clone();
+                let value = below.remove("value").expect("just seen");
+                let parsed: std::result::Result<Evidence, _> = Value::Table(below).try_into();
+                let parsed = parsed.map_err(|error| {
+                    tagged.error(
+                        &at,
+                        format!("needs tag = \"doc\" | \"fit\" | \"guess\" and a source: {error}"),
+                    )
+                })?;
+                plain.replace(&at, value);
+                evidence.insert(at, parsed);
+            }
+            Value::Table(below) => strip(below, &at, tagged, plain, evidence)?,
+            Value::String(_) if ["title", "model"].contains(&key.as_str()) && path.keys().is_empty() => {}
+            _ => {
+                return Err(tagged.error(
+                    &at,
+                    "a profile's value must be { value = ..., tag = \"doc\" | \"fit\" | \"guess\", source = \"...\" }",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_profiles_are_complete_valid_and_tagged() {
+        for name in shipped() {
+            let profile = Profile::load(name, Path::new("")).unwrap();
+            let mut document = profile.document.clone();
+            document.set(&KeyPath::from_iter(["profile"]), Value::String(name.into()), "test").unwrap();
+            let provider: Provider = document.typed(&KeyPath::default()).unwrap();
+            assert_eq!(provider.validate(), Ok(()), "{name}");
+            assert!(provider.policy(None).is_ok(), "{name}");
+            let fleet = KeyPath::from_iter(["routing", "machines"]);
+            assert!(profile.evidence[&fleet].source.len() > 3, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_its_tag_is_refused() {
+        let error = |text| Profile::parse("p.toml", text, Path::new("")).unwrap_err().to_string();
+        assert!(
+            error("[routing]\nmachines = 3\n").starts_with("p.toml:2: routing.machines: a profile's value")
+        );
+        assert!(
+            error("[routing]\nmachines = { value = 3, tag = \"sure\", source = \"x\" }\n").contains("doc")
+        );
+    }
+}

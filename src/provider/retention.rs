@@ -1,0 +1,71 @@
+//! For how long a boundary lives: `in_memory`, `24h`, and whatever other policies a provider names.
+//!
+//! Every request draws its own lifetime L at its arrival, and renews every boundary it writes and every live
+//! boundary down to what it read: `expiry = max(old, arrival + L)`. A boundary is alive at age L and dead after.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::random::SpanDistribution;
+use crate::units::Span;
+
+/// The retention policies of a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// The policy in force when a request names none.
+    pub default: String,
+    /// Idle lifetime under each policy: a time span or a distribution of them.
+    pub lifetime: BTreeMap<String, SpanDistribution>,
+}
+
+/// The longest lifetime that a policy's name promises.
+const LONGEST: [(&str, Span); 2] = [("in_memory", Span::from_seconds(3_600)), ("24h", Span::DAY)];
+
+impl Retention {
+    /// Checks that every lifetime keeps what its policy's name promises; the error names the key under
+    /// `lifetime`.
+    pub fn validate(&self) -> Result<(), (String, String)> {
+        for (policy, law) in &self.lifetime {
+            let (_, greatest) = law.support();
+            if greatest == Some(0) {
+                return Err((policy.clone(), "a lifetime must be above zero".into()));
+            }
+            let Some((_, longest)) = LONGEST.iter().find(|(name, _)| name == policy) else { continue };
+            if greatest.is_none_or(|greatest| greatest > longest.0) {
+                return Err((
+                    policy.clone(),
+                    format!(
+                        "`{law}` can last longer than {longest}, the most that `{policy}` keeps anything"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_memory_ends_within_the_hour_and_24h_within_the_day() {
+        let with = |policy: &str, law: &str| {
+            let lifetime = BTreeMap::from([(policy.to_string(), law.parse().unwrap())]);
+            Retention { default: policy.into(), lifetime }.validate()
+        };
+        for (policy, law) in
+            [("in_memory", "uniform(5m..60m)"), ("24h", "24h"), ("ideal", "unlimited"), ("5m", "5m")]
+        {
+            assert_eq!(with(policy, law), Ok(()));
+        }
+        for (policy, law) in
+            [("in_memory", "61m"), ("in_memory", "exponential(5m)"), ("24h", "2d"), ("5m", "0s")]
+        {
+            assert!(with(policy, law).is_err());
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! From a routing key to a machine: the home machine and its overflow, pools, and baselines without affinity.
+//!
+//! `routing key = hash(partition, first tokens, prompt_cache_key)`. Machines are ranked per routing key by
+//! rendezvous hashing (Thaler and Ravishankar, 1998), so that adding a machine moves few keys.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::random::{Draws, Purpose, fold, mix};
+use crate::units::{SimTime, Span, Tokens};
+
+/// How requests find their machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Routing {
+    /// The rule: home (with overflow), pool, random or round_robin.
+    pub rule: Rule,
+    /// Machines in one partition's fleet.
+    pub machines: u32,
+    /// Tokens of the prompt's head that the routing hash covers.
+    pub hash_tokens: Tokens,
+    /// Requests a minute at which a rate counts as full (rule home).
+    pub limit_rpm: u32,
+    /// Where requests above the limit go (rule home).
+    pub overflow: Overflow,
+    /// How many machines after the home machine random overflow chooses from.
+    pub fanout: u32,
+    /// What the rate is counted over.
+    pub rate_over: RateOver,
+    /// How the rate is counted.
+    pub rate_count: RateCount,
+    /// Machines in a routing key's pool (rule pool).
+    pub pool: u32,
+    /// How a pool's machine is chosen.
+    pub pick: Pick,
+    /// Whether prompt_cache_key only steers routing, or is part of the cache's identity.
+    pub key_role: KeyRole,
+}
+
+/// The routing rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// The first-ranked machine; above the limit, further ones.
+    Home,
+    /// One of the first `pool` ranked machines, at any rate.
+    Pool,
+    /// Any machine: a baseline without affinity.
+    Random,
+    /// Machines in turn: a baseline without affinity.
+    RoundRobin,
+}
+
+/// Where a request above the limit goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Nowhere: the home machine takes every rate.
+    None,
+    /// The second-ranked machine, then the third, and so on; when all are full, the last.
+    Cascade,
+    /// A random one, not full, of ranks 2 to `fanout` + 1; when all are full, the last of them.
+    Random,
+}
+
+/// What a rate is counted over: vendors have worded it in all three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateOver {
+    /// Prefix and key together: the routing key.
+    PrefixAndKey,
+    /// The prompt_cache_key over all its prefixes.
+    Key,
+    /// The machine: all traffic that lands on it.
+    Machine,
+}
+
+/// How a rate is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateCount {
+    /// Requests admitted at that rank in (t - 60 s, t]; full at the limit.
+    Admitted,
+    /// All earlier arrivals N in (t - 60 s, t]; the rank is floor(N / limit).
+    Arrivals,
+    /// All earlier arrivals N in the calendar minute of simulated time; the rank is floor(N / limit).
+    Tumbling,
+}
+
+/// How a machine is chosen from a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    /// Uniformly at random.
+    Random,
+    /// The one with the fewest requests in flight; of equals, the higher ranked.
+    LeastLoaded,
+}
+
+/// What the prompt_cache_key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyRole {
+    /// It steers routing only: on the same machine another key may still hit.
+    Routing,
+    /// It is part of the cache's identity: another key is a miss.
+    Identity,
+}
+
+impl Routing {
+    /// Checks what the types cannot say; the error names the field.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let positive = [
+            ("machines", self.machines),
+            ("hash_tokens", self.hash_tokens),
+            ("limit_rpm", self.limit_rpm),
+            ("fanout", self.fanout),
+            ("pool", self.pool),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err((field, "must be 1 or more".into()));
+            }
+        }
+        if self.rule == Rule::Pool && self.pool > self.machines {
+            return Err((
+                "pool",
+                format!("a pool of {} needs as many machines; the fleet has {}", self.pool, self.machines),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// One machine of one partition's fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MachineId(pub u32);
+
+/// A routing key, numbered in the order of first use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoutingKey(pub u32);
+
+/// What routing may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest {
+    /// Arrival.
+    pub now: SimTime,
+    /// The fleet that serves this request: caches never cross a partition.
+    pub partition: u32,
+    /// Digest of the prompt's head.
+    pub head: u64,
+    /// Digest of the prompt_cache_key.
+    pub key: u64,
+    /// This request's draws.
+    pub draws: Draws,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its routing key.
+    pub routing_key: RoutingKey,
+    /// The machine.
+    pub machine: MachineId,
+    /// Whether a full home machine sent it elsewhere.
+    pub overflowed: bool,
+}
+
+/// The state of routing: rankings of the keys seen, and the rates.
+#[derive(Clone, Debug)]
+pub struct Router {
+    rules: Routing,
+    keys: FxHashMap<u64, RoutingKey>,
+    rankings: Vec<Ranking>,
+    rates: Rates,
+    round_robin: FxHashMap<u32, u32>,
+}
+
+/// A routing key's machines, best first, as far as they were needed.
+#[derive(Clone, Debug)]
+struct Ranking {
+    digest: u64,
+    partition: u32,
+    ranked: Vec<MachineId>,
+}
+
+impl Router {
+    /// A router with no history.
+    pub fn new(rules: &Routing) -> Self {
+        Self {
+            rules: rules.clone(),
+            keys: FxHashMap::default(),
+            rankings: Vec::new(),
+            rates: Rates::new(rules),
+            round_robin: FxHashMap::default(),
+        }
+    }
+
+    /// Chooses the machine; `in_flight` tells a machine's unfinished requests.
+    pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
+        let routing_key = self.routing_key(request);
+        let (machine, overflowed) = match self.rules.rule {
+            Rule::Home => {
+                let rank = self.home_rank(routing_key, request);
+                (self.ranked(routing_key, rank + 1)[rank as usize], rank > 0)
+            }
+            Rule::Pool => {
+                let pool = self.rules.pool;
+                let pick = self.rules.pick;
+                let machines = self.ranked(routing_key, pool);
+                let machine = match pick {
+                    Pick::Random => {
+                        machines[request.draws.below(Purpose::Route, 0, u64::from(pool)) as usize]
+                    }
+                    Pick::LeastLoaded => {
+                        *machines.iter().min_by_key(|m| in_flight(**m)).expect("a pool has machines")
+                    }
+                };
+                (machine, false)
+            }
+            Rule::Random => {
+                let machines = u64::from(self.rules.machines);
+                (
+                    self.machine(request.partition, request.draws.below(Purpose::Route, 0, machines) as u32),
+                    false,
+                )
+            }
+            Rule::RoundRobin => {
+                let next = self.round_robin.entry(request.partition).or_default();
+                let index = *next;
+                *next = (index + 1) % self.rules.machines;
+                (self.machine(request.partition, index), false)
+            }
+        };
+        Route { routing_key, machine, overflowed }
+    }
+
+    /// The first `count` ranked machines of a routing key (all, if the fleet has no more).
+    pub fn ranked(&mut self, key: RoutingKey, count: u32) -> &[MachineId] {
+        let machines = self.rules.machines;
+        let count = count.min(machines) as usize;
+        let ranking = &mut self.rankings[key.0 as usize];
+        if ranking.ranked.len() < count {
+            let first = ranking.partition * machines;
+            let digest = ranking.digest;
+            let score = |m: &MachineId| (Reverse(mix(digest ^ mix(u64::from(m.0 - first)))), *m);
+            let fleet = (first..first + machines).map(MachineId);
+            // Most keys never need more than their home machine: find it without sorting the fleet.
+            ranking.ranked = if count == 1 {
+                fleet.min_by_key(score).into_iter().collect()
+            } else {
+                let mut fleet: Vec<_> = fleet.collect();
+                fleet.sort_unstable_by_key(score);
+                fleet
+            };
+        }
+        &ranking.ranked[..count]
+    }
+
+    fn machine(&self, partition: u32, index: u32) -> MachineId {
+        MachineId(partition * self.rules.machines + index)
+    }
+
+    fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
+        let digest = fold(fold(u64::from(request.partition), request.head), request.key);
+        let next = RoutingKey(u32::try_from(self.rankings.len()).expect("fewer than 2^32 routing keys"));
+        let key = *self.keys.entry(digest).or_insert(next);
+        if key == next {
+            self.rankings.push(Ranking { digest, partition: request.partition, ranked: Vec::new() });
+        }
+        key
+    }
+
+    /// The rank at which a request is served under rule `home`, with its arrival counted.
+    fn home_rank(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
+        if self.rules.overflow == Overflow::None || self.rules.machines == 1 {
+            return 0;
+        }
+        let one_rate_for_all_ranks =
+            self.rules.rate_over != RateOver::Machine && self.rules.rate_count != RateCount::Admitted;
+        if !one_rate_for_all_ranks {
+            return self.first_not_full(key, request);
+        }
+        let scope = self.scope(key, 0, request);
+        let rate = self.rates.of(scope);
+        let multiple = rate.seen(request.now) / self.rules.limit_rpm;
+        rate.record(request.now);
+        self.overflow_rank(multiple, request)
+    }
+
+    /// What the rate of a rank is counted under.
+    fn scope(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> (u64, u32) {
+        match self.rules.rate_over {
+            RateOver::PrefixAndKey => (u64::from(key.0), rank),
+            RateOver::Key => (fold(u64::from(request.partition), request.key), rank),
+            RateOver::Machine => (u64::from(self.ranked(key, rank + 1)[rank as usize].0), 0),
+        }
+    }
+
+    fn last_rank(&self) -> u32 {
+        let reach = match self.rules.overflow {
+            Overflow::Random => self.rules.fanout,
+            Overflow::None | Overflow::Cascade => u32::MAX,
+        };
+        reach.min(self.rules.machines - 1)
+    }
+
+    /// Chooses among ranks that each have a rate of their own.
+    fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
+        // "Arrivals" at a machine are all requests offered to it, those it turned away included.
+        let count_offers = self.rules.rate_count != RateCount::Admitted;
+        let last = self.last_rank();
+        let mut rank = 0;
+        if self.is_full(key, 0, request) {
+            if count_offers {
+                self.record(key, 0, request);
+            }
+            if self.rules.overflow == Overflow::Random {
+                let free = (1..=last).filter(|rank| !self.is_full(key, *rank, request)).count() as u64;
+                let mut chosen = request.draws.below(Purpose::Route, 0, free.max(1));
+                rank = 1;
+                while rank < last && (self.is_full(key, rank, request) || chosen > 0) {
+                    chosen -= u64::from(!self.is_full(key, rank, request));
+                    rank += 1;
+                }
+            } else {
+                rank = 1;
+                while rank < last && self.is_full(key, rank, request) {
+                    if count_offers {
+                        self.record(key, rank, request);
+                    }
+                    rank += 1;
+                }
+            }
+        }
+        self.record(key, rank, request);
+        rank
+    }
+
+    fn is_full(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> bool {
+        let scope = self.scope(key, rank, request);
+        self.rates.of(scope).seen(request.now) >= self.rules.limit_rpm
+    }
+
+    fn record(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) {
+        let scope = self.scope(key, rank, request);
+        self.rates.of(scope).record(request.now);
+    }
+
+    /// The rank for the n-th multiple of the limit, when one rate is kept for all ranks.
+    fn overflow_rank(&self, multiple: u32, request: &RouteRequest) -> u32 {
+        let last = self.last_rank();
+        match self.rules.overflow {
+            Overflow::Random if (1..=last).contains(&multiple) => {
+                1 + request.draws.below(Purpose::Route, 0, u64::from(last)) as u32
+            }
+            _ => multiple.min(last),
+        }
+    }
+}
+
+/// The rates that have been counted, by scope and rank.
+#[derive(Clone, Debug)]
+struct Rates {
+    count: RateCount,
+    limit: usize,
+    rates: FxHashMap<(u64, u32), Rate>,
+}
+
+impl Rates {
+    fn new(rules: &Routing) -> Self {
+        // Only the last `limit` admitted requests decide whether a rank is full.
+        let limit =
+            if rules.rate_count == RateCount::Admitted { rules.limit_rpm as usize } else { usize::MAX };
+        Self { count: rules.rate_count, limit, rates: FxHashMap::default() }
+    }
+
+    fn of(&mut self, scope: (u64, u32)) -> &mut Rate {
+        let (count, limit) = (self.count, self.limit);
+        self.rates.entry(scope).or_insert_with(|| match count {
+            RateCount::Tumbling => Rate::Tumbling { minute: 0, seen: 0 },
+            RateCount::Admitted | RateCount::Arrivals => {
+                Rate::Sliding { keep: limit, times: VecDeque::new() }
+            }
+        })
+    }
+}
+
+/// Requests counted in one scope.
+#[derive(Clone, Debug)]
+enum Rate {
+    /// The times in (t - 60 s, t], the last `keep` of them.
+    Sliding { keep: usize, times: VecDeque<SimTime> },
+    /// The count in one calendar minute.
+    Tumbling { minute: u64, seen: u32 },
+}
+
+impl Rate {
+    fn seen(&mut self, now: SimTime) -> u32 {
+        match self {
+            Self::Sliding { times, .. } => {
+                while times.front().is_some_and(|time| now.since(*time) >= Span::MINUTE) {
+                    times.pop_front();
+                }
+                times.len() as u32
+            }
+            Self::Tumbling { minute, seen } if *minute == now.0 / Span::MINUTE.0 => *seen,
+            Self::Tumbling { .. } => 0,
+        }
+    }
+
+    fn record(&mut self, now: SimTime) {
+        match self {
+            Self::Sliding { keep, times } => {
+                if times.len() == *keep {
+                    times.pop_front();
+                }
+                times.push_back(now);
+            }
+            Self::Tumbling { minute, seen } => {
+                let this_minute = now.0 / Span::MINUTE.0;
+                if *minute != this_minute {
+                    (*minute, *seen) = (this_minute, 0);
+                }
+                *seen += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seed;
+
+    fn rules(rule: Rule) -> Routing {
+        Routing {
+            rule,
+            machines: 64,
+            hash_tokens: 256,
+            limit_rpm: 3,
+            overflow: Overflow::Cascade,
+            fanout: 4,
+            rate_over: RateOver::PrefixAndKey,
+            rate_count: RateCount::Admitted,
+            pool: 5,
+            pick: Pick::Random,
+            key_role: KeyRole::Routing,
+        }
+    }
+
+    fn request(second: u64, key: u64) -> RouteRequest {
+        let draws = Seed::new(1, 0).session_keys(0).next_key().turn(second as u32);
+        RouteRequest { now: SimTime(second * 1_000_000_000), partition: 0, head: 9, key, draws }
+    }
+
+    /// The 1-based ranks at which requests of one key at the given seconds land.
+    fn ranks(rules: &Routing, seconds: &[u64]) -> Vec<usize> {
+        let mut router = Router::new(rules);
+        let land = |second: &u64| {
+            let route = router.route(&request(*second, 1), |_| 0);
+            let rank = router.ranked(route.routing_key, 64).iter().position(|m| *m == route.machine);
+            rank.unwrap() + 1
+        };
+        seconds.iter().map(land).collect()
+    }
+
+    #[test]
+    fn each_count_fills_as_its_definition_says() {
+        let mut rules = rules(Rule::Home);
+        let seconds = [0, 1, 2, 3, 4, 5, 6, 60, 61, 64];
+        // Admitted: ranks fill one after another; the request of 0 s has left the window at 60 s.
+        assert_eq!(ranks(&rules, &seconds), [1, 1, 1, 2, 2, 2, 3, 1, 1, 1]);
+        rules.rate_count = RateCount::Arrivals;
+        // Six earlier arrivals at 6 s; six in (0, 60] and in (1, 61], four in (4, 64].
+        assert_eq!(ranks(&rules, &seconds), [1, 1, 1, 2, 2, 2, 3, 3, 3, 2]);
+        rules.rate_count = RateCount::Tumbling;
+        assert_eq!(ranks(&rules, &seconds), [1, 1, 1, 2, 2, 2, 3, 1, 1, 1]);
+        rules.overflow = Overflow::None;
+        assert_eq!(ranks(&rules, &seconds), [1; 10]);
+    }
+
+    #[test]
+    fn random_overflow_stays_within_its_fanout_and_ends_on_the_last() {
+        let rules = Routing { overflow: Overflow::Random, ..rules(Rule::Home) };
+        let landed = ranks(&rules, &(0..40).collect::<Vec<_>>());
+        assert!(landed[..3].iter().all(|rank| *rank == 1));
+        assert!(landed[3..15].iter().all(|rank| (2..=5).contains(rank)));
+        assert!((2..=5).all(|rank| landed[3..15].iter().filter(|r| **r == rank).count() == 3));
+        assert!(landed[15..].iter().all(|rank| *rank == 5));
+    }
+
+    #[test]
+    fn a_machine_counts_what_other_keys_send_to_it() {
+        let rules = Routing { rate_over: RateOver::Machine, limit_rpm: 1, ..rules(Rule::Home) };
+        let mut router = Router::new(&rules);
+        let moved = (0..200u64).filter(|key| router.route(&request(0, *key), |_| 0).overflowed).count();
+        assert!(moved > 136, "200 keys on 64 machines of one request a minute each: {moved}");
+    }
+
+    #[test]
+    fn a_pool_is_the_first_ranked_and_balanced() {
+        let mut router = Router::new(&rules(Rule::Pool));
+        let mut seen = FxHashMap::<MachineId, u32>::default();
+        for second in 0..1000 {
+            *seen.entry(router.route(&request(second, 1), |_| 0).machine).or_default() += 1;
+        }
+        let pool = router.ranked(RoutingKey(0), 5).to_vec();
+        assert!(pool.iter().all(|m| (150..250).contains(&seen[m])) && seen.len() == 5);
+        let mut least = Router::new(&Routing { pick: Pick::LeastLoaded, ..rules(Rule::Pool) });
+        let busy = least.route(&request(0, 1), |_| 0).machine;
+        assert_ne!(least.route(&request(1, 1), |m| u32::from(m == busy)).machine, busy);
+    }
+
+    #[test]
+    fn adding_a_machine_moves_few_keys() {
+        let home = |machines: u32, key: u64| {
+            let mut router = Router::new(&Routing { machines, ..rules(Rule::Home) });
+            router.route(&request(0, key), |_| 0).machine
+        };
+        let moved = (0..2000).filter(|key| home(64, *key) != home(65, *key)).count();
+        assert!((10..60).contains(&moved), "about 2000 / 65 keys move: {moved}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Store: one machine's live boundaries.
+//!
+//! On each edge of the prefix tree a store keeps a few (depth, expiry) steps. Where a write *covers* (partial
+//! prefixes), a step at depth d says that every boundary up to d lives until its expiry: depths go down as
+//! expiries go up, a staircase, of which only the undominated steps are kept. Otherwise (whole bodies) a step is
+//! one boundary. Both are found from the deep end.
+//!
+//! The law the staircase must obey (the naive model in the tests): a boundary lives until
+//! `max(old, arrival + L)` over all requests that wrote or renewed it.
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::prompt::{Cursor, EdgeId, PathStep, PrefixTree};
+use crate::units::{SimTime, Tokens};
+
+/// Whose boundaries these are, within one store: requests read and write under a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope(pub u64);
+
+impl Scope {
+    /// One scope for everybody.
+    pub const SHARED: Self = Self(0);
+}
+
+/// Boundaries up to (or exactly at) a depth, alive until an expiry, that moment included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    depth: Tokens,
+    expiry: SimTime,
+}
+
+/// The steps on one edge, deepest first.
+type Steps = SmallVec<[Step; 2]>;
+
+/// The live boundaries of one machine.
+#[derive(Clone, Debug)]
+pub struct Store {
+    covers: bool,
+    steps: FxHashMap<(Scope, EdgeId), Steps>,
+    /// Edges after the last clean-up: dead ones are swept when their number has doubled.
+    kept: usize,
+}
+
+impl Store {
+    /// An empty store; `covers` says whether a write at one depth also stores the boundaries before it.
+    pub fn new(covers: bool) -> Self {
+        Self { covers, steps: FxHashMap::default(), kept: 0 }
+    }
+
+    /// The deepest live depth on the path to `at`, 0 if there is none. A covering store answers with a depth
+    /// up to which everything is alive, not yet floored to a boundary.
+    pub fn read(&self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime) -> Tokens {
+        for PathStep { edge, leave, .. } in tree.path(at) {
+            let Some(steps) = self.steps.get(&(scope, edge)) else { continue };
+            for step in steps {
+                if step.expiry >= now && (self.covers || step.depth <= leave) {
+                    return step.depth.min(leave);
+                }
+            }
+        }
+        0
+    }
+
+    /// Stores the boundary at `at` (and, if this store covers, all before it) until at least `expiry`.
+    pub fn write(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
+        for PathStep { edge, leave, start } in tree.path(at) {
+            if leave > start {
+                let steps = self.steps.entry((scope, edge)).or_default();
+                steps.retain(|step| step.expiry >= now);
+                let covered =
+                    if self.covers { cover(steps, leave, expiry) } else { mark(steps, leave, expiry) };
+                if covered {
+                    // Expiries never fall towards the root: what covers this edge covers the rest of the path.
+                    break;
+                }
+            }
+            if !self.covers {
+                break;
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// Renews every live boundary on the path to `at` down to depth `read`, until at least `expiry`.
+    pub fn renew(
+        &mut self,
+        tree: &PrefixTree,
+        scope: Scope,
+        at: Cursor,
+        read: Tokens,
+        now: SimTime,
+        expiry: SimTime,
+    ) {
+        let alive = self.read(tree, scope, at, now).min(read);
+        let path = tree.path(at).filter(|step| step.start < alive);
+        if self.covers {
+            // Everything down to `alive` is alive: renewing it is writing it again.
+            if let Some(PathStep { edge, .. }) = { path }.next() {
+                self.write(tree, scope, Cursor { edge, depth: alive }, now, expiry);
+            }
+            return;
+        }
+        for PathStep { edge, leave, .. } in path {
+            for step in self.steps.get_mut(&(scope, edge)).into_iter().flatten() {
+                if step.depth <= leave.min(read) && step.expiry >= now {
+                    step.expiry = renewed(step.expiry, expiry);
+                }
+            }
+        }
+    }
+
+    /// Drops everything this scope holds on the path to `at`.
+    pub fn forget(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor) {
+        for PathStep { edge, .. } in tree.path(at) {
+            self.steps.remove(&(scope, edge));
+        }
+    }
+
+    /// Edges with boundaries in this store, dead ones not yet swept included.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Frees what is dead, so that memory follows what is alive.
+    fn sweep(&mut self, now: SimTime) {
+        if self.steps.len() > 2 * self.kept + 64 {
+            self.steps.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
+            self.kept = self.steps.len();
+        }
+    }
+}
+
+/// The expiry of a boundary that is written or renewed: never earlier than it was.
+fn renewed(old: SimTime, new: SimTime) -> SimTime {
+    #[cfg(test)]
+    if planted::SHORTENS.get() {
+        return new;
+    }
+    old.max(new)
+}
+
+/// Inserts a step into a staircase; true if it was covered already.
+fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
+    #[cfg(test)]
+    if planted::SHORTENS.get() {
+        steps.retain(|step| step.depth > depth);
+    }
+    // Deeper steps that live as long cover the new one; shallower ones that die no later are covered by it.
+    let position = steps.iter().position(|step| step.depth <= depth).unwrap_or(steps.len());
+    let deeper_lives_as_long = steps[..position].last().is_some_and(|step| step.expiry >= expiry);
+    let same = steps.get(position).is_some_and(|step| step.depth == depth && step.expiry >= expiry);
+    if deeper_lives_as_long || same {
+        return true;
+    }
+    let dominated = steps[position..].iter().take_while(|step| step.expiry <= expiry).count();
+    steps.drain(position..position + dominated);
+    steps.insert(position, Step { depth, expiry });
+    false
+}
+
+/// Inserts or renews one boundary; never covers what lies before it.
+fn mark(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
+    match steps.iter().position(|step| step.depth <= depth) {
+        Some(position) if steps[position].depth == depth => {
+            steps[position].expiry = renewed(steps[position].expiry, expiry);
+        }
+        Some(position) => steps.insert(position, Step { depth, expiry }),
+        None => steps.push(Step { depth, expiry }),
+    }
+    false
+}
+
+/// A bug that tests switch on, to show that the naive model finds it.
+#[cfg(test)]
+pub mod planted {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// A renewal with a shorter lifetime shortens what was there.
+        pub static SHORTENS: Cell<bool> = const { Cell::new(false) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::Run;
+
+    #[test]
+    fn a_staircase_keeps_only_steps_that_matter() {
+        let mut tree = PrefixTree::new(256);
+        let end = tree.append(Cursor::ROOT, Run { content: 0, pieces: 10, piece_tokens: 100 });
+        let at = |depth| Cursor { depth, ..end };
+        let mut store = Store::new(true);
+        let mut write =
+            |depth, expiry| store.write(&tree, Scope::SHARED, at(depth), SimTime(0), SimTime(expiry));
+        write(500, 50);
+        write(300, 80);
+        write(400, 60);
+        write(200, 70);
+        write(1000, 10);
+        let read = |now| store.read(&tree, Scope::SHARED, end, SimTime(now));
+        assert_eq!(
+            [0, 10, 11, 50, 51, 60, 61, 80, 81].map(read),
+            [1000, 1000, 500, 500, 400, 400, 300, 300, 0]
+        );
+        assert_eq!(store.steps[&(Scope::SHARED, end.edge)].len(), 4);
+    }
+
+    #[test]
+    fn dead_edges_are_swept() {
+        let mut tree = PrefixTree::new(256);
+        let mut store = Store::new(true);
+        for n in 0..10_000 {
+            let at = tree.append(Cursor::ROOT, Run::piece(n, 100));
+            store.write(&tree, Scope::SHARED, at, SimTime(n), SimTime(n + 10));
+        }
+        assert!(store.len() < 200, "{} edges kept for 11 live ones", store.len());
+    }
+}

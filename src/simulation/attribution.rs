@@ -1,0 +1,168 @@
+//! Why uncached tokens were uncached, from what actually happened.
+//!
+//! Nested sets of earlier boundaries, each a subset of the one before; the depth lost at each step goes to one
+//! cause, so that the causes add up exactly to `prompt - cached`. Every set is a [`Store`] that never forgets.
+
+use crate::client::workload::Request;
+use crate::prompt::{PrefixTree, Prompt};
+use crate::provider::cache::{Access, Effect};
+use crate::provider::routing::MachineId;
+use crate::provider::store::{Scope, Store};
+use crate::provider::write::{Bodies, Visible, Write};
+use crate::random::fold;
+use crate::simulation::outcome::{Attribution, Cause};
+use crate::units::{SimTime, Tokens};
+
+/// The sets, and the shadow caches of the two ceilings.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    rules: Write,
+    several_partitions: bool,
+    /// S0: everything sent before, as plain prefixes.
+    sent: Store,
+    /// S1: the boundaries that were actually written.
+    written: Store,
+    /// S2: those in this partition.
+    in_partition: Store,
+    /// S3: those that this request's key may read.
+    readable: Store,
+    /// S4: those visible by now.
+    visible: Store,
+    /// S5: those on this machine.
+    here: Store,
+    /// S6: those unexpired, replaced ones included; only where bodies are replaced.
+    unexpired: Option<Store>,
+    /// One cache for each partition, visible at once, with the lifetimes of the real one.
+    perfectly_routed: Store,
+}
+
+/// The scopes of one access, from wide to narrow.
+#[derive(Clone, Copy, Debug)]
+struct Scopes {
+    partition: Scope,
+    readable: Scope,
+    here: Scope,
+}
+
+impl Scopes {
+    fn of(access: &Access, partition: u32) -> Self {
+        let partition = u64::from(partition);
+        let readable = fold(partition, access.scope.0);
+        let MachineId(machine) = access.machine;
+        Self {
+            partition: Scope(partition),
+            readable: Scope(readable),
+            here: Scope(fold(readable, u64::from(machine) + 1)),
+        }
+    }
+}
+
+impl Ledger {
+    /// Empty sets.
+    pub fn new(rules: &Write, partitions: u32) -> Self {
+        let set = || Store::new(rules.covers());
+        Self {
+            rules: rules.clone(),
+            several_partitions: partitions > 1,
+            sent: Store::new(true),
+            written: set(),
+            in_partition: set(),
+            readable: set(),
+            visible: set(),
+            here: set(),
+            unexpired: (rules.bodies == Bodies::One).then(set),
+            perfectly_routed: Store::new(true),
+        }
+    }
+
+    /// Attributes one request that arrives now, found `alive` tokens deep alive, and was told `cached`.
+    #[expect(clippy::too_many_arguments, reason = "all of one moment")]
+    pub fn attribute(
+        &self,
+        tree: &PrefixTree,
+        request: &Request,
+        access: &Access,
+        partition: u32,
+        now: SimTime,
+        alive: Tokens,
+        cached: Tokens,
+    ) -> Attribution {
+        let at = access.prompt.shareable;
+        let scopes = Scopes::of(access, partition);
+        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, now);
+        // From the narrowest set outwards, each level at least as deep as the one below it.
+        let unexpired = self.unexpired.as_ref().map_or(alive, |set| read(set, scopes.here).max(alive));
+        let here = read(&self.here, scopes.here).max(unexpired);
+        let readable = read(&self.readable, scopes.readable).max(here);
+        let visible =
+            if self.is_instant() { readable } else { here.max(read(&self.visible, scopes.readable)) };
+        let written = read(&self.written, Scope::SHARED).max(readable);
+        let in_partition = match self.several_partitions {
+            true => read(&self.in_partition, scopes.partition).max(readable),
+            false => written,
+        };
+        let sent = read(&self.sent, Scope::SHARED).max(written);
+
+        let prompt = access.prompt.tokens();
+        let boundary = |depth| self.rules.boundary(depth);
+        let mut lost = [0; Cause::ALL.len()];
+        let changed = changed_tokens(tree, request, sent);
+        lost[Cause::New as usize] = prompt - sent - changed;
+        lost[Cause::Changed as usize] = changed;
+        lost[Cause::Unwritten as usize] = sent - written;
+        lost[Cause::OtherAccount as usize] = boundary(written) - boundary(in_partition);
+        lost[Cause::OtherKey as usize] = boundary(in_partition) - boundary(readable);
+        lost[Cause::NotYetVisible as usize] = boundary(readable) - boundary(visible);
+        lost[Cause::OtherMachine as usize] = boundary(visible) - boundary(here);
+        lost[Cause::Expired as usize] = boundary(here) - boundary(unexpired);
+        lost[Cause::Evicted as usize] = boundary(unexpired) - boundary(alive);
+        lost[Cause::Rounding as usize] = written - boundary(written) + boundary(alive) - cached;
+
+        let report = |depth| self.rules.report(boundary(depth), prompt);
+        let lifetime = read(&self.perfectly_routed, scopes.partition);
+        Attribution { lost, ceiling_infinite: report(sent), ceiling_lifetime: report(lifetime) }
+    }
+
+    /// Notes what a request sends and will store, at its arrival.
+    pub fn arrive(&mut self, tree: &PrefixTree, effect: &Effect, partition: u32, now: SimTime) {
+        let scopes = Scopes::of(&effect.access, partition);
+        let Prompt { shareable, .. } = effect.access.prompt;
+        self.sent.write(tree, Scope::SHARED, shareable, now, SimTime::NEVER);
+        self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
+        if let Some(end) = effect.stored(&self.rules) {
+            let note = |set: &mut Store, scope| set.write(tree, scope, end, now, SimTime::NEVER);
+            note(&mut self.written, Scope::SHARED);
+            if self.several_partitions {
+                note(&mut self.in_partition, scopes.partition);
+            }
+            note(&mut self.readable, scopes.readable);
+        }
+    }
+
+    /// Notes what becomes visible now.
+    pub fn appear(&mut self, tree: &PrefixTree, effect: &Effect, partition: u32, now: SimTime) {
+        let scopes = Scopes::of(&effect.access, partition);
+        if let Some(end) = effect.stored(&self.rules) {
+            if !self.is_instant() {
+                self.visible.write(tree, scopes.readable, end, now, SimTime::NEVER);
+            }
+            self.here.write(tree, scopes.here, end, now, SimTime::NEVER);
+        }
+        if let Some(unexpired) = &mut self.unexpired {
+            effect.touch(unexpired, &self.rules, tree, scopes.here, now);
+        }
+    }
+
+    /// Whether what is written is visible at once, so that S4 is S3.
+    fn is_instant(&self) -> bool {
+        self.rules.visible == Visible::Arrival && self.rules.lag.0 == 0
+    }
+}
+
+/// Of the tokens beyond everything sent before, those up to the length of the session's own previous prompt, if
+/// that prompt is not a prefix of this one.
+fn changed_tokens(tree: &PrefixTree, request: &Request, sent: Tokens) -> Tokens {
+    let Some(previous) = request.previous else { return 0 };
+    let kept = previous.unique_tail == 0 && tree.is_prefix(previous.shareable, request.prompt.shareable);
+    if kept { 0 } else { previous.tokens().min(request.prompt.tokens()).saturating_sub(sent) }
+}

@@ -1,0 +1,282 @@
+//! The event queue and the loop.
+//!
+//! Two kinds of events: what a request does to the cache becomes visible, and a session calls. They are taken in
+//! one total order of (time, kind, sequence); at one instant what becomes visible comes first, then arrivals;
+//! what expires at an instant is still alive at it. Everything else about a request is known at its arrival.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::client::workload::{Request, Session, Traffic};
+use crate::error::Result;
+use crate::prompt::PrefixTree;
+use crate::provider::cache::{Access, Cache, Effect};
+use crate::provider::machine::{Machines, Timing};
+use crate::provider::profile::Provider;
+use crate::provider::routing::{KeyRole, MachineId, RouteRequest, Router};
+use crate::provider::store::Scope;
+use crate::provider::write::{Visible, Write};
+use crate::random::{Purpose, SpanDistribution};
+use crate::simulation::attribution::Ledger;
+use crate::simulation::outcome::Outcome;
+use crate::units::{SimTime, Span};
+
+/// How the requests of one workload meet the provider.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Number of the partition.
+    pub partition: u32,
+    /// Lifetime under the retention policy in force.
+    pub lifetime: SpanDistribution,
+}
+
+/// One run: traffic on one side, a provider on the other.
+pub struct Simulation {
+    traffic: Traffic,
+    terms: Vec<Terms>,
+    tree: PrefixTree,
+    provider: Provided,
+    queue: Queue,
+    ledger: Option<Ledger>,
+}
+
+/// The provider's side of a run.
+struct Provided {
+    write: Write,
+    key_role: KeyRole,
+    router: Router,
+    machines: Machines,
+    cache: Cache,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// What a request did becomes visible.
+    Visible,
+    /// A session calls.
+    Arrival,
+}
+
+/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again.
+#[derive(Default)]
+struct Queue {
+    events: BinaryHeap<Reverse<(SimTime, Kind, u64, u32)>>,
+    sequence: u64,
+    sessions: Slots<Caller>,
+    effects: Slots<(Effect, u32)>,
+}
+
+/// A session in the queue: freshly started ones make room for the next of their workload.
+struct Caller {
+    session: Session,
+    starts: bool,
+}
+
+/// Values in numbered slots.
+struct Slots<T> {
+    values: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    fn put(&mut self, value: T) -> u32 {
+        match self.free.pop() {
+            Some(slot) => {
+                self.values[slot as usize] = Some(value);
+                slot
+            }
+            None => {
+                self.values.push(Some(value));
+                self.values.len() as u32 - 1
+            }
+        }
+    }
+
+    fn take(&mut self, slot: u32) -> T {
+        self.free.push(slot);
+        self.values[slot as usize].take().expect("an event owns its slot")
+    }
+}
+
+impl Queue {
+    fn push(&mut self, time: SimTime, kind: Kind, slot: u32) {
+        self.events.push(Reverse((time, kind, self.sequence, slot)));
+        self.sequence += 1;
+    }
+}
+
+impl Simulation {
+    /// A run of `traffic`, with the terms of each of its workloads, against a cold provider.
+    pub fn new(traffic: Traffic, terms: Vec<Terms>, provider: &Provider, attribution: bool) -> Self {
+        let partitions = terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1);
+        let machines = provider.routing.machines as usize * partitions as usize;
+        Self {
+            traffic,
+            terms,
+            tree: PrefixTree::new(provider.routing.hash_tokens),
+            provider: Provided {
+                write: provider.write.clone(),
+                key_role: provider.routing.key_role,
+                router: Router::new(&provider.routing),
+                machines: Machines::new(&provider.latency, machines),
+                cache: Cache::new(&provider.write, machines),
+            },
+            queue: Queue::default(),
+            ledger: attribution.then(|| Ledger::new(&provider.write, partitions)),
+        }
+    }
+
+    /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
+    /// traffic does: at a bad line of a trace.
+    pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        for workload in 0..self.traffic.workloads() as u32 {
+            self.start_next(workload)?;
+        }
+        while let Some(Reverse((now, kind, _, slot))) = self.queue.events.pop() {
+            match kind {
+                Kind::Visible => {
+                    let (effect, partition) = self.queue.effects.take(slot);
+                    self.appear(&effect, partition, now);
+                }
+                Kind::Arrival => {
+                    let Caller { mut session, starts } = self.queue.sessions.take(slot);
+                    let outcome = self.arrive(&mut session, now);
+                    observe(&outcome);
+                    if starts {
+                        self.start_next(session.workload)?;
+                    }
+                    if let Some(next) = self.traffic.next_turn(&mut session, now + outcome.timing.total) {
+                        let slot = self.queue.sessions.put(Caller { session, starts: false });
+                        self.queue.push(next, Kind::Arrival, slot);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The traffic, for what it skipped.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The machines of a request's routing key, best first: for oracles that route on their own.
+    pub fn ranked(&mut self, outcome: &Outcome) -> &[MachineId] {
+        self.provider.router.ranked(outcome.routing_key, u32::MAX)
+    }
+
+    fn start_next(&mut self, workload: u32) -> Result<()> {
+        if let Some((at, session)) = self.traffic.next_session(workload)? {
+            let slot = self.queue.sessions.put(Caller { session, starts: true });
+            self.queue.push(at, Kind::Arrival, slot);
+        }
+        Ok(())
+    }
+
+    /// One request, from routing to answer.
+    fn arrive(&mut self, session: &mut Session, now: SimTime) -> Outcome {
+        let request = self.traffic.request(session, &mut self.tree);
+        let terms = &self.terms[request.workload as usize];
+        let partition = terms.partition;
+        let lifetime = terms.lifetime.draw(request.draws, Purpose::Lifetime);
+
+        let provider = &mut self.provider;
+        provider.machines.advance(now);
+        let (access, overflowed) = provider.route(&request, partition, now);
+        let alive = provider.cache.read(&self.tree, &access, now);
+        let prompt = request.prompt.tokens();
+        let boundary = provider.write.boundary(alive);
+        let cached = provider.write.report(boundary, prompt);
+        // What is not reported was not used: nothing is renewed for it.
+        let read = if cached == 0 { 0 } else { boundary };
+        let writes = provider.cache.writes(&access, read, now);
+        let written = if writes { provider.write.deepest_written(prompt).saturating_sub(read) } else { 0 };
+        let effect = Effect { access, read, writes, expiry: now + lifetime };
+        let timing = provider.machines.serve(
+            access.machine,
+            now,
+            cached,
+            prompt - cached,
+            request.output_tokens,
+            request.draws,
+        );
+        let visible_at = provider.visible_at(now, &timing);
+
+        let attribution = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.attribute(&self.tree, &request, &access, partition, now, alive, cached));
+        let outcome = Outcome {
+            call: request.call,
+            line: request.line,
+            workload: request.workload,
+            session: request.session,
+            turn: request.turn,
+            partition,
+            key: request.key,
+            routing_key: access.owner,
+            arrival: now,
+            machine: access.machine,
+            overflowed,
+            in_flight: provider.machines.in_flight_total(),
+            prompt,
+            cached,
+            written,
+            output: request.output_tokens,
+            timing,
+            lifetime,
+            visible_at,
+            attribution,
+        };
+        if let Some(ledger) = &mut self.ledger {
+            ledger.arrive(&self.tree, &effect, partition, now);
+        }
+        if visible_at == now {
+            self.appear(&effect, partition, now);
+        } else {
+            let slot = self.queue.effects.put((effect, partition));
+            self.queue.push(visible_at, Kind::Visible, slot);
+        }
+        outcome
+    }
+
+    fn appear(&mut self, effect: &Effect, partition: u32, now: SimTime) {
+        self.provider.cache.apply(&self.tree, effect, now);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.appear(&self.tree, effect, partition, now);
+        }
+    }
+}
+
+impl Provided {
+    fn route(&mut self, request: &Request, partition: u32, now: SimTime) -> (Access, bool) {
+        let key = request.key.digest();
+        let asked = RouteRequest { now, partition, head: request.prompt.head, key, draws: request.draws };
+        let machines = &self.machines;
+        let route = self.router.route(&asked, |machine| machines.in_flight(machine));
+        let scope = match self.key_role {
+            KeyRole::Routing => Scope::SHARED,
+            KeyRole::Identity => Scope(key),
+        };
+        let access =
+            Access { machine: route.machine, scope, owner: route.routing_key, prompt: request.prompt };
+        (access, route.overflowed)
+    }
+
+    /// When a request that arrives now becomes visible to others.
+    fn visible_at(&self, now: SimTime, timing: &Timing) -> SimTime {
+        let moment = match self.write.visible {
+            Visible::Arrival => Span::ZERO,
+            Visible::FirstToken => timing.ttft,
+            Visible::Completion => timing.total,
+        };
+        now + moment + self.write.lag
+    }
+}
