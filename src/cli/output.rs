@@ -48,15 +48,9 @@ impl Table {
         self.rows.push(fields.into_iter().map(Into::into).collect());
     }
 
-    /// Prints to stdout. A reader that has heard enough (a closed pipe) is no error.
+    /// Prints to stdout.
     pub fn print(&self, format: Format) -> Result<()> {
-        let text = self.render(format);
-        match std::io::stdout().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::input("stdout", error))
-            }
-            _ => Ok(()),
-        }
+        print(&self.render(format))
     }
 
     /// The table as text, with a line end.
@@ -103,6 +97,14 @@ impl Table {
         }
         let text = table.to_string();
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Prints to stdout. A reader that has heard enough (a closed pipe) is no error.
+pub fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::input("stdout", error)),
+        _ => Ok(()),
     }
 }
 

@@ -1,1 +1,237 @@
-//! x
+//! How many buckets: two formulas beside the simulation, under two rival routing rules.
+//!
+//! The formulas know only the rate. The simulation also knows that every bucket starts cold, cools down when it is
+//! asked too seldom, and what overflow costs. It is played under `home` (the documented rule) and under `pool`
+//! (which fits the public bucketing study better), because nobody outside knows which is true.
+
+use toml::Value;
+
+use crate::error::{Error, Result};
+use crate::experiment::metrics::{Row, paired_difference, summarize};
+use crate::experiment::preflight::requests_per_minute;
+use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::statistics::Estimate;
+use crate::experiment::sweep::{Finished, Plan};
+
+/// Requests a minute that a bucket is filled to by the recommended formula, leaving a third of the limit free.
+const COMFORTABLE_RPM: f64 = 10.0;
+
+/// The most bucket counts that are simulated.
+const MOST_CHOICES: usize = 24;
+
+/// A recommendation with everything it rests on.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// Mean requests a minute of the traffic.
+    pub rpm: f64,
+    /// ceil(rpm / limit): no bucket above the limit on average.
+    pub minimum_buckets: u32,
+    /// ceil(rpm / 10): room for bursts.
+    pub recommended_buckets: u32,
+    /// The limit of the first formula.
+    pub limit_rpm: u32,
+    /// Replications behind every interval.
+    pub seeds: u32,
+    /// The choices under each routing rule.
+    pub rules: Vec<RuleCard>,
+}
+
+/// What the simulation says under one routing rule.
+#[derive(Clone, Debug)]
+pub struct RuleCard {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// Every bucket count that was simulated.
+    pub choices: Vec<Choice>,
+    /// Position of the best choice: the highest token hit ratio.
+    pub best: usize,
+    /// Positions of the choices whose difference to the best may be zero (95 %, pointwise), the best included.
+    pub as_good: Vec<usize>,
+}
+
+/// One bucket count.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The count.
+    pub buckets: u32,
+    /// Share of prompt tokens read from the cache.
+    pub token_hit_ratio: Option<Estimate>,
+    /// Share of requests with cached tokens.
+    pub request_hit_ratio: Option<Estimate>,
+    /// 95th percentile of the time to first token.
+    pub ttft_p95_ms: Option<Estimate>,
+    /// 95th percentile of the time to the end of the answer.
+    pub total_p95_ms: Option<Estimate>,
+    /// Cost of one day.
+    pub usd_per_day: Option<Estimate>,
+    /// Token hit ratio of the best choice minus that of this one, seed by seed.
+    pub behind_best: Option<Estimate>,
+}
+
+impl RuleCard {
+    /// The choice to take: the fewest buckets among those as good as the best.
+    pub fn recommended(&self) -> &Choice {
+        &self.choices[self.as_good[0]]
+    }
+
+    /// The choice with this many buckets.
+    pub fn choice(&self, buckets: u32) -> Option<&Choice> {
+        self.choices.iter().find(|choice| choice.buckets == buckets)
+    }
+}
+
+impl Card {
+    /// Whether one bucket count is as good as the best under every rule, and which is the smallest.
+    pub fn agreed(&self) -> Option<u32> {
+        let (first, others) = self.rules.split_first()?;
+        let as_good = |card: &RuleCard, buckets: u32| {
+            card.as_good.iter().any(|index| card.choices[*index].buckets == buckets)
+        };
+        let candidates = first.as_good.iter().map(|index| first.choices[*index].buckets);
+        candidates.into_iter().find(|buckets| others.iter().all(|card| as_good(card, *buckets)))
+    }
+}
+
+/// A scenario of one shared prefix, from the few numbers an operator knows.
+pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens: u32) -> Result<String> {
+    if !(rps.is_finite() && rps > 0.0) {
+        return Err(Error::input(
+            "--rps",
+            format!("`{rps}` must be a rate above zero, in requests a second"),
+        ));
+    }
+    if prefix_tokens == 0 || prefix_tokens > prompt_tokens {
+        return Err(Error::input(
+            "--prefix-tokens",
+            format!("`{prefix_tokens}` must be from 1 to the {prompt_tokens} tokens of the prompt"),
+        ));
+    }
+    let tail_tokens = prompt_tokens - prefix_tokens;
+    // Long enough for a thousand requests, and for an in-memory lifetime to pass several times.
+    let minutes = (1_000.0 / rps / 60.0).ceil().max(30.0) as u64 + 10;
+    Ok(format!(
+        "title = \"How many buckets?\"\nduration = \"{minutes}m\"\nwarmup = \"10m\"\nseeds = 20\n\
+         [client.key]\nstrategy = \"buckets\"\n\
+         [client.workload.traffic]\narrivals = {{ process = \"poisson\", rate = \"{rps}/s\" }}\n\
+         [client.workload.traffic.shared_prefix]\nprefix_tokens = {prefix_tokens}\ntail_tokens = {tail_tokens}\n\
+         output_tokens = {output_tokens}\n\
+         [provider]\nprofile = \"openai-classic\"\n"
+    ))
+}
+
+/// Simulates bucket counts under both rules.
+pub fn recommend(loaded: &Loaded) -> Result<Card> {
+    let workloads = loaded.scenario.client.workload.values();
+    let rates: Option<Vec<f64>> = workloads.map(requests_per_minute).collect();
+    let rpm: f64 = rates
+        .ok_or_else(|| {
+            loaded.error("client.workload", "a recommendation needs generated traffic, not a trace")
+        })?
+        .iter()
+        .sum();
+    let limit_rpm = loaded.scenario.provider.routing.limit_rpm;
+    let buckets_at = |per_bucket: f64| (rpm / per_bucket).ceil().max(1.0).min(f64::from(u32::MAX)) as u32;
+    let (minimum_buckets, recommended_buckets) =
+        (buckets_at(f64::from(limit_rpm)), buckets_at(COMFORTABLE_RPM));
+    let counts = choices(minimum_buckets, recommended_buckets);
+    let rules =
+        ["home", "pool"].into_iter().map(|rule| rule_card(loaded, rule, &counts)).collect::<Result<_>>()?;
+    let seeds = loaded.scenario.seeds;
+    Ok(Card { rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, rules })
+}
+
+/// The bucket counts to simulate: all up to twice the recommended one or, if those are too many, about equally
+/// spaced ratios of them; both formulas' answers and their neighbours always.
+fn choices(minimum: u32, recommended: u32) -> Vec<u32> {
+    let most = recommended.saturating_mul(2).max(4);
+    let mut counts: Vec<u32> = if most as usize <= MOST_CHOICES {
+        (1..=most).collect()
+    } else {
+        let ratio = libm::pow(f64::from(most), 1.0 / (MOST_CHOICES as f64 - 7.0));
+        let spaced = (0..MOST_CHOICES - 6).map(|step| libm::pow(ratio, step as f64).round() as u32);
+        let near = |count: u32| [count - 1, count, count + 1];
+        spaced.chain(near(minimum.max(2))).chain(near(recommended)).collect()
+    };
+    counts.sort_unstable();
+    counts.dedup();
+    counts
+}
+
+fn rule_card(loaded: &Loaded, rule: &'static str, counts: &[u32]) -> Result<RuleCard> {
+    let values: Vec<Value> = counts.iter().map(|count| Value::Integer(i64::from(*count))).collect();
+    let axis = toml::Table::from_iter([
+        ("path".to_string(), Value::String("client.key.buckets".into())),
+        ("values".to_string(), Value::Array(values)),
+    ]);
+    let sweep = toml::Table::from_iter([("axis".to_string(), Value::Array(vec![Value::Table(axis)]))]);
+    let loaded = loaded.with(&[
+        Change::new("client.key.strategy", "buckets", "recommend"),
+        Change::new("provider.routing.rule", rule, "recommend"),
+        Change::new("attribution", false, "recommend"),
+        Change::new("sweep", sweep, "recommend"),
+    ])?;
+    let rows = Plan::new(&loaded)?.play(&Finished::default(), |_, _, _| true)?;
+    let rows: Vec<Vec<&Row>> = rows.0.iter().map(|rows| rows.iter().collect()).collect();
+    let ratio = |rows: &Vec<&Row>| summarize(rows, "token_hit_ratio").map_or(0.0, |estimate| estimate.mean);
+    // Of equals, the fewest buckets.
+    let best =
+        (0..rows.len()).rev().max_by(|a, b| ratio(&rows[*a]).total_cmp(&ratio(&rows[*b]))).unwrap_or(0);
+    let day = day_factor(&loaded);
+    let choice = |(buckets, of_choice): (&u32, &Vec<&Row>)| Choice {
+        buckets: *buckets,
+        token_hit_ratio: summarize(of_choice, "token_hit_ratio"),
+        request_hit_ratio: summarize(of_choice, "request_hit_ratio"),
+        ttft_p95_ms: summarize(of_choice, "ttft_p95_ms"),
+        total_p95_ms: summarize(of_choice, "total_p95_ms"),
+        usd_per_day: summarize(of_choice, "cost_usd").map(|cost| cost.scaled(day)),
+        behind_best: paired_difference(&rows[best], of_choice, "token_hit_ratio"),
+    };
+    let choices: Vec<_> = counts.iter().zip(&rows).map(choice).collect();
+    let may_equal_best = |index: &usize| {
+        let behind = choices[*index].behind_best;
+        behind.is_some_and(|e| e.half_width.is_some_and(|half| e.mean - half <= 0.0) || e.mean == 0.0)
+    };
+    let as_good = (0..choices.len()).filter(may_equal_best).collect();
+    Ok(RuleCard { rule, choices, best, as_good })
+}
+
+/// How often the counted part of a run fits into a day.
+fn day_factor(loaded: &Loaded) -> f64 {
+    let counted = loaded.scenario.duration - loaded.scenario.warmup;
+    86_400.0 / counted.seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_formulas_of_the_public_study() {
+        let text = scenario(1.4, 6_600, 6_687, 300).unwrap();
+        let loaded =
+            Loaded::from_text("r", "r", &text, Path::new(""), &[Change::new("seeds", 3, "test")]).unwrap();
+        let card = recommend(&loaded).unwrap();
+        assert_eq!((card.minimum_buckets, card.recommended_buckets), (6, 9));
+        for rule in &card.rules {
+            assert!(rule.as_good.contains(&rule.best));
+            assert_eq!(rule.choices[rule.best].behind_best.unwrap().mean, 0.0);
+        }
+    }
+
+    #[test]
+    fn choices_hold_both_answers_and_stay_few() {
+        for (minimum, recommended) in [(1, 1), (6, 9), (8, 12), (400, 600), (1, 1_000_000)] {
+            let choices = choices(minimum, recommended);
+            assert!(choices.len() <= MOST_CHOICES + 2 && choices[0] == 1);
+            assert!([1, minimum, recommended].iter().all(|count| choices.contains(count)), "{choices:?}");
+            assert!(choices.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        assert!(scenario(0.0, 1, 2, 3).unwrap_err().to_string().starts_with("--rps: "));
+        assert!(scenario(1.0, 9, 2, 3).unwrap_err().to_string().starts_with("--prefix-tokens: "));
+    }
+}
