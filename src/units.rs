@@ -194,7 +194,8 @@ pub fn decimal_times(text: &str, scale: u64) -> Option<u64> {
     u64::try_from(scaled).ok()
 }
 
-/// How often something happens, in events a second. Written as `"15/min"`, `"1.4/s"`, `"200/h"` or `"5/d"`.
+/// How often something happens, in events a second. Written as `"15/min"`, `"1.4/s"`, `"200/h"`, `"5/d"` or
+/// `"every 7m"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Rate(pub f64);
 
@@ -211,9 +212,17 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is not a rate: write a number above zero over a unit, such as \"15/min\", \"1.4/s\" or \"200/h\""
+                "`{text}` is not a rate: write a number above zero over a unit, such as \"15/min\", \"1.4/s\" or \"200/h\", or a gap, such as \"every 7m\""
             )
         };
+        if let Some(gap) = text.trim().strip_prefix("every ") {
+            let gap: Span = gap.parse().map_err(|_| wrong())?;
+            return if gap == Span::ZERO || gap == Span::UNLIMITED {
+                Err(wrong())
+            } else {
+                Ok(Self(1.0 / gap.seconds()))
+            };
+        }
         let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
         let seconds = match unit.trim() {
             "s" => 1.0,
@@ -324,7 +333,8 @@ mod tests {
     #[test]
     fn rates_need_a_unit_and_a_positive_number() {
         assert_eq!("30/min".parse::<Rate>().unwrap(), Rate(0.5));
-        for text in ["30", "30/fortnight", "0/s", "-1/s", "inf/s"] {
+        assert_eq!("every 8s".parse::<Rate>().unwrap(), Rate(0.125));
+        for text in ["30", "every 0s", "every unlimited", "every", "30/fortnight", "0/s", "-1/s", "inf/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }

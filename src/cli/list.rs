@@ -55,40 +55,36 @@ fn provider(name: &str) -> Result<(Provider, Profile)> {
 fn providers() -> Result<Table> {
     let mut table = Table::new([
         "profile",
-        "model",
         "routing",
-        "machines",
         "limit_rpm",
         "semantics",
         "interval",
-        "hidden",
+        "hidden_tokens",
         "min_tokens",
         "retention",
         "doc/fit/guess",
-        "title",
     ]);
     for name in shipped() {
         let (provider, profile) = provider(name)?;
         let Provider { routing, write, retention, .. } = &provider;
+        let default = std::iter::once(&retention.default);
+        let others = retention.lifetime.keys().filter(|policy| **policy != retention.default);
         let policies: Vec<_> =
-            retention.lifetime.keys().map(|policy| describe_policy(retention, policy)).collect();
+            default.chain(others).map(|policy| describe_policy(retention, policy)).collect();
         let mut tags = [0; 3];
         for evidence in profile.evidence.values() {
             tags[evidence.tag as usize] += 1;
         }
         table.row([
             name.to_string(),
-            provider.model.clone(),
             word(&routing.rule),
-            routing.machines.to_string(),
             routing.limit_rpm.to_string(),
             word(&write.semantics),
             write.interval.to_string(),
             write.hidden_tokens.to_string(),
             write.min_tokens.to_string(),
-            format!("{}; default {}", policies.join(", "), retention.default),
+            policies.join(", else "),
             tags.map(|count| count.to_string()).join("/"),
-            provider.title.clone(),
         ]);
     }
     Ok(table)

@@ -78,7 +78,12 @@ impl Table {
 
     fn aligned(&self, style: TableStyle, width: Option<u16>) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_style(style).set_header(&self.header);
+        // For a person the words of a name stand apart, so that a narrow column breaks between them.
+        let header = self
+            .header
+            .iter()
+            .map(|name| if style == presets::NOTHING { name.replace('_', " ") } else { name.clone() });
+        table.load_style(style).set_header(header);
         for row in &self.rows {
             table.add_row(row);
         }
@@ -108,9 +113,9 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Columns of the terminal, where the environment tells.
+/// Columns of the terminal, if stdout is one.
 fn console_width() -> Option<u16> {
-    std::env::var("COLUMNS").ok()?.parse().ok().filter(|width| *width >= 40)
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0).filter(|width| *width >= 40)
 }
 
 /// Numbers as numbers, nothing as null, the rest as text.

@@ -1,0 +1,112 @@
+//! The committed results: what the README files show of them is what the files say, and each has its invariants.
+//! (That the files themselves are what the program writes is compared byte for byte by the continuous integration.)
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use assert_cmd::Command;
+
+type Rows = Vec<BTreeMap<String, String>>;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn rows(path: &str) -> Rows {
+    csv::Reader::from_reader(read(path).as_bytes()).deserialize().map(Result::unwrap).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{column} is {:?}", row[column]))
+}
+
+#[test]
+fn every_row_conserves_tokens_and_stays_under_its_ceilings() {
+    for scenario in ["bucket-cardinality", "hot-key", "idle-gap", "chat"] {
+        let rows = rows(&format!("results/{scenario}/cells.csv"));
+        assert!(!rows.is_empty());
+        for row in &rows {
+            let lost: f64 = row
+                .keys()
+                .filter(|column| column.starts_with("lost_"))
+                .map(|column| number(row, column))
+                .sum();
+            let cached = number(row, "cached_tokens");
+            assert_eq!(lost + cached, number(row, "prompt_tokens"), "{scenario}: {row:?}");
+            assert!(cached <= number(row, "ceiling_lifetime_tokens"));
+            assert!(number(row, "ceiling_lifetime_tokens") <= number(row, "ceiling_infinite_tokens"));
+        }
+    }
+}
+
+#[test]
+fn an_idle_gap_beyond_the_longest_lifetime_never_hits_and_one_within_the_shortest_always_does() {
+    for row in rows("results/idle-gap/summary.csv") {
+        let gap = &row["client.workload.probe.arrivals.rate"]["every ".len()..];
+        let gap: cachecast::units::Span = gap.parse().unwrap();
+        let (shortest, longest) = match row["client.retention"].as_str() {
+            "in_memory" => (300.0, 600.0),
+            _ => (86_400.0, 86_400.0),
+        };
+        let misses = number(&row, "requests") - number(&row, "hit_requests");
+        if gap.seconds() <= shortest {
+            assert_eq!(misses, 1.0, "only the first request is cold: {row:?}");
+        } else if gap.seconds() >= longest {
+            assert_eq!(number(&row, "hit_requests"), 0.0, "{row:?}");
+        } else {
+            // A lifetime drawn from U(5 min, 10 min) outlives the gap with this chance.
+            let expected = (longest - gap.seconds()) / (longest - shortest);
+            let (hit, half) = (number(&row, "request_hit_ratio"), number(&row, "request_hit_ratio_ci95"));
+            assert!((hit - expected).abs() < 2.0 * half, "{gap}: {hit} against {expected}");
+        }
+    }
+}
+
+/// The published rows of the study: retention, buckets, token hit ratio, p50 and p95 of the whole response in seconds.
+const PUBLISHED: [(&str, &str, f64, f64, f64); 4] = [
+    ("in_memory", "1", 0.9334, 19.5, 106.4),
+    ("in_memory", "8", 0.9586, 6.8, 16.6),
+    ("24h", "1", 0.9612, 5.7, 9.9),
+    ("24h", "8", 0.9612, 6.0, 15.5),
+];
+
+#[test]
+fn the_comparison_with_the_published_study_shows_what_the_files_say() {
+    let rows = rows("results/bucket-cardinality/summary.csv");
+    let shown = read("results/README.md");
+    for (retention, buckets, published, p50, p95) in PUBLISHED {
+        let cell = |rule: &str| {
+            let fits = |row: &&BTreeMap<String, String>| {
+                row["client.retention"] == retention
+                    && row["client.key.buckets"] == buckets
+                    && row["provider.routing.rule"] == rule
+            };
+            rows.iter().find(fits).unwrap()
+        };
+        let ratio = |rule: &str| {
+            let row = cell(rule);
+            format!("{:.4} ±{:.4}", number(row, "token_hit_ratio"), number(row, "token_hit_ratio_ci95"))
+        };
+        let seconds = |column: &str| number(cell("home"), column) / 1e3;
+        let line = format!(
+            "| {retention} | {buckets} | {published:.4} | {} | {} | {p50:.1} / {p95:.1} s | {:.1} / {:.1} s |",
+            ratio("home"),
+            ratio("pool"),
+            seconds("total_p50_ms"),
+            seconds("total_p95_ms"),
+        );
+        assert!(shown.contains(&line), "results/README.md lacks\n{line}");
+    }
+}
+
+#[test]
+fn the_readme_shows_real_output() {
+    let readme = read("README.md");
+    let folder = tempfile::tempdir().unwrap();
+    let mut sweep = Command::cargo_bin("cachecast").unwrap();
+    let out = folder.path().to_str().unwrap();
+    let output =
+        sweep.args(["sweep", "chat", "--quiet", "--format", "table", "--out", out]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(readme.contains(&table), "README.md lacks\n{table}");
+}
