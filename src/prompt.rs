@@ -170,6 +170,15 @@ impl PrefixTree {
         prefix.depth == 0 || self.path(at).any(|step| step.edge == prefix.edge && prefix.depth <= step.leave)
     }
 
+    /// The place at `depth` on the path to `at`; `at` itself if it is no deeper.
+    pub fn ancestor(&self, at: Cursor, depth: Tokens) -> Cursor {
+        if depth >= at.depth {
+            return at;
+        }
+        let step = self.path(at).find(|step| step.start < depth);
+        step.map_or(Cursor::ROOT, |step| Cursor { edge: step.edge, depth })
+    }
+
     /// Edges in the tree.
     pub fn len(&self) -> usize {
         self.edges.len() - 1

@@ -1,9 +1,9 @@
 //! Cache: the stores of all machines, and who may read and write what in them.
 
-use crate::prompt::{Cursor, PrefixTree, Prompt};
+use crate::prompt::{PrefixTree, Prompt};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, When, Write};
+use crate::provider::write::{Bodies, Places, When, Write};
 use crate::units::{SimTime, Tokens};
 
 /// How one request meets the cache of the machine it was sent to.
@@ -20,7 +20,7 @@ pub struct Access {
 }
 
 /// What a request does to the cache, in full at the moment it becomes visible: its write and its renewals.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effect {
     /// Where.
     pub access: Access,
@@ -28,26 +28,21 @@ pub struct Effect {
     pub read: Tokens,
     /// Whether it writes.
     pub writes: bool,
+    /// Where it writes boundaries that others can read.
+    pub places: Places,
     /// Until when what it touches lives, at least.
     pub expiry: SimTime,
 }
 
 impl Effect {
-    /// The place whose boundaries are stored, if any are that a later prompt can read: nobody can reach a single
-    /// boundary at the end of a tail that only this prompt has.
-    pub fn stored(&self, rules: &Write) -> Option<Cursor> {
-        let Prompt { shareable, unique_tail, .. } = self.access.prompt;
-        (self.writes && (rules.covers() || unique_tail == 0)).then_some(shareable)
-    }
-
     /// Renews and writes in one store.
-    pub fn touch(&self, store: &mut Store, rules: &Write, tree: &PrefixTree, scope: Scope, now: SimTime) {
-        // A covering write renews all it covers; whole bodies before the end must be renewed one by one.
-        if self.read > 0 && !(self.writes && rules.covers()) {
+    pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
+        // A covering write renews all it covers; single boundaries must be renewed one by one.
+        if self.read > 0 && (self.places.is_empty() || !store.covers()) {
             store.renew(tree, scope, self.access.prompt.shareable, self.read, now, self.expiry);
         }
-        if let Some(end) = self.stored(rules) {
-            store.write(tree, scope, end, now, self.expiry);
+        for place in &self.places {
+            store.write(tree, scope, *place, now, self.expiry);
         }
     }
 }
@@ -125,7 +120,7 @@ impl Cache {
             }
         } else {
             let Access { machine, scope, .. } = effect.access;
-            effect.touch(&mut self.machines[machine.0 as usize].store, &self.rules, tree, scope, now);
+            effect.touch(&mut self.machines[machine.0 as usize].store, tree, scope, now);
         }
     }
 
@@ -158,8 +153,8 @@ impl Cache {
             }
             None => owners.push(written),
         }
-        if let Some(end) = effect.stored(&self.rules) {
-            store.write(tree, written.scope(), end, now, expiry);
+        for place in &effect.places {
+            store.write(tree, written.scope(), *place, now, expiry);
         }
     }
 }

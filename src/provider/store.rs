@@ -48,6 +48,11 @@ impl Store {
         Self { covers, steps: FxHashMap::default(), kept: 0 }
     }
 
+    /// Whether a write at one depth also stores the boundaries before it.
+    pub fn covers(&self) -> bool {
+        self.covers
+    }
+
     /// The deepest live depth on the path to `at`, 0 if there is none. A covering store answers with a depth
     /// up to which everything is alive, not yet floored to a boundary.
     pub fn read(&self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime) -> Tokens {

@@ -6,7 +6,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use smallvec::SmallVec;
+
+use crate::prompt::{Cursor, PrefixTree, Prompt};
 use crate::units::{Span, Tokens};
+
+/// Where one request writes: a few places on its own path.
+pub type Places = SmallVec<[Cursor; 1]>;
 
 /// Which boundaries a request writes, when, and how a read is reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,8 +20,11 @@ use crate::units::{Span, Tokens};
 pub struct Write {
     /// Which depths become boundaries.
     pub semantics: Semantics,
-    /// Tokens between boundaries, counted from the start of the hidden system message (partial_prefix).
+    /// Tokens between boundaries, counted from the start of the hidden system message (partial_prefix,
+    /// first_tokens).
     pub interval: Tokens,
+    /// Tokens past which nothing is stored (first_tokens).
+    pub first_tokens: Tokens,
     /// Tokens of the provider's hidden system message before the prompt.
     pub hidden_tokens: Tokens,
     /// Fewest cached tokens that are reported (or written) at all.
@@ -40,6 +49,8 @@ pub struct Write {
 pub enum Semantics {
     /// Every `interval` tokens, up to the end of the prompt: the deepest shared one can be read.
     PartialPrefix,
+    /// As partial_prefix, but nothing past the first `first_tokens` of the prompt: a floor that never grows.
+    FirstTokens,
     /// One, at the very end of the body: readable only if the whole stored body is a prefix of the new one.
     WholeBody,
 }
@@ -81,7 +92,9 @@ pub enum Visible {
 impl Write {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        for (field, value) in [("interval", self.interval), ("report_step", self.report_step)] {
+        let positive =
+            [("interval", self.interval), ("first_tokens", self.first_tokens), ("report_step", self.report_step)];
+        for (field, value) in positive {
             if value == 0 {
                 return Err((field, "must be 1 or more".into()));
             }
@@ -91,7 +104,10 @@ impl Write {
 
     /// Whether a write at one depth also stores the boundaries before it.
     pub fn covers(&self) -> bool {
-        self.semantics == Semantics::PartialPrefix
+        match self.semantics {
+            Semantics::PartialPrefix | Semantics::FirstTokens => true,
+            Semantics::WholeBody => false,
+        }
     }
 
     /// Whether what a routing key wrote must be known apart from what other keys wrote.
@@ -102,7 +118,7 @@ impl Write {
     /// The deepest boundary at or before `depth`, in visible tokens, of prompts that were written to that depth.
     pub fn boundary(&self, depth: Tokens) -> Tokens {
         match self.semantics {
-            Semantics::PartialPrefix => {
+            Semantics::PartialPrefix | Semantics::FirstTokens => {
                 let from_hidden_start = depth + self.hidden_tokens;
                 (from_hidden_start - from_hidden_start % self.interval).saturating_sub(self.hidden_tokens)
             }
@@ -110,11 +126,30 @@ impl Write {
         }
     }
 
+    /// Up to which depth a prompt of this length stores anything.
+    fn reach(&self, prompt: Tokens) -> Tokens {
+        match self.semantics {
+            Semantics::PartialPrefix | Semantics::WholeBody => prompt,
+            Semantics::FirstTokens => prompt.min(self.first_tokens),
+        }
+    }
+
     /// The deepest boundary that a prompt writes; 0 if it writes none. A boundary below the minimum could never
     /// be read, so a prompt that short writes nothing.
     pub fn deepest_written(&self, prompt: Tokens) -> Tokens {
-        let boundary = self.boundary(prompt);
+        let boundary = self.boundary(self.reach(prompt));
         if boundary < self.min_tokens { 0 } else { boundary }
+    }
+
+    /// The places whose boundaries a later prompt can read: nobody can reach a single boundary at the end of a
+    /// tail that only this prompt has.
+    pub fn places(&self, tree: &PrefixTree, prompt: &Prompt) -> Places {
+        let Prompt { shareable, unique_tail, .. } = *prompt;
+        if !self.covers() && unique_tail > 0 {
+            return Places::new();
+        }
+        let depth = shareable.depth.min(self.reach(prompt.tokens()));
+        std::iter::once(tree.ancestor(shareable, depth)).collect()
     }
 
     /// `cached_tokens` of a prompt whose deepest live boundary is `boundary`: at most prompt - 1, floored to the
@@ -136,6 +171,7 @@ mod tests {
         Write {
             semantics: Semantics::PartialPrefix,
             interval: 128,
+            first_tokens: 4_608,
             hidden_tokens: 75,
             min_tokens: 1024,
             report_step: 128,

@@ -129,8 +129,8 @@ impl Ledger {
         let Prompt { shareable, .. } = effect.access.prompt;
         self.sent.write(tree, Scope::SHARED, shareable, now, SimTime::NEVER);
         self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
-        if let Some(end) = effect.stored(&self.rules) {
-            let note = |set: &mut Store, scope| set.write(tree, scope, end, now, SimTime::NEVER);
+        for place in &effect.places {
+            let note = |set: &mut Store, scope| set.write(tree, scope, *place, now, SimTime::NEVER);
             note(&mut self.written, Scope::SHARED);
             if self.several_partitions {
                 note(&mut self.in_partition, scopes.partition);
@@ -142,14 +142,14 @@ impl Ledger {
     /// Notes what becomes visible now.
     pub fn appear(&mut self, tree: &PrefixTree, effect: &Effect, partition: u32, now: SimTime) {
         let scopes = Scopes::of(&effect.access, partition);
-        if let Some(end) = effect.stored(&self.rules) {
+        for place in &effect.places {
             if !self.is_instant() {
-                self.visible.write(tree, scopes.readable, end, now, SimTime::NEVER);
+                self.visible.write(tree, scopes.readable, *place, now, SimTime::NEVER);
             }
-            self.here.write(tree, scopes.here, end, now, SimTime::NEVER);
+            self.here.write(tree, scopes.here, *place, now, SimTime::NEVER);
         }
         if let Some(unexpired) = &mut self.unexpired {
-            effect.touch(unexpired, &self.rules, tree, scopes.here, now);
+            effect.touch(unexpired, tree, scopes.here, now);
         }
     }
 

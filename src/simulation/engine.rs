@@ -15,7 +15,7 @@ use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
 use crate::provider::routing::{KeyRole, MachineId, RouteRequest, Router};
 use crate::provider::store::Scope;
-use crate::provider::write::{Visible, Write};
+use crate::provider::write::{Places, Visible, Write};
 use crate::random::{Purpose, SpanDistribution};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::Outcome;
@@ -198,7 +198,8 @@ impl Simulation {
         let read = if cached == 0 { 0 } else { boundary };
         let writes = provider.cache.writes(&access, read, now);
         let written = if writes { provider.write.deepest_written(prompt).saturating_sub(read) } else { 0 };
-        let effect = Effect { access, read, writes, expiry: now + lifetime };
+        let places = if writes { provider.write.places(&self.tree, &request.prompt) } else { Places::new() };
+        let effect = Effect { access, read, writes, places, expiry: now + lifetime };
         let timing = provider.machines.serve(
             access.machine,
             now,
