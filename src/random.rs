@@ -40,6 +40,8 @@ pub enum Purpose {
     Lifetime,
     /// Multiplicative noise of the time to first token.
     Noise,
+    /// Whether, and where, a request is sent to explore.
+    Explore,
 }
 
 /// The root of one replication's randomness.

@@ -17,7 +17,7 @@ use crate::units::{SimTime, Span, Tokens};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Routing {
-    /// The rule: home (with overflow), pool, random or round_robin.
+    /// The rule: home (with overflow), pool, bounded_load, random or round_robin.
     pub rule: Rule,
     /// Machines in one partition's fleet.
     pub machines: u32,
@@ -37,9 +37,20 @@ pub struct Routing {
     pub pool: u32,
     /// How a pool's machine is chosen.
     pub pick: Pick,
+    /// A machine is overloaded with more than this many times the mean requests in flight ... (bounded_load)
+    pub load_factor: f64,
+    /// ... and this many more than the mean (bounded_load).
+    pub load_margin: u32,
+    /// Share of requests that go to any machine of the fleet, under every rule.
+    pub explore: f64,
+    /// Time after which a routing key's machines are ranked anew; "unlimited" never.
+    pub churn: Span,
     /// Whether prompt_cache_key only steers routing, or is part of the cache's identity.
     pub key_role: KeyRole,
 }
+
+/// The largest fleet of one partition.
+const MOST_MACHINES: u32 = 1 << 20;
 
 /// The routing rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +60,8 @@ pub enum Rule {
     Home,
     /// One of the first `pool` ranked machines, at any rate.
     Pool,
+    /// The first ranked machine that is not overloaded, whatever the rate: the load-driven rival to the limit.
+    BoundedLoad,
     /// Any machine: a baseline without affinity.
     Random,
     /// Machines in turn: a baseline without affinity.
@@ -126,6 +139,18 @@ impl Routing {
                 return Err((field, "must be 1 or more".into()));
             }
         }
+        if self.machines > MOST_MACHINES {
+            return Err(("machines", format!("must be {MOST_MACHINES} or fewer")));
+        }
+        if !(1.0..=100.0).contains(&self.load_factor) {
+            return Err(("load_factor", "must be from 1 to 100".into()));
+        }
+        if !(0.0..=1.0).contains(&self.explore) {
+            return Err(("explore", "must be a share from 0 to 1".into()));
+        }
+        if self.churn == Span::ZERO {
+            return Err(("churn", "must be above zero; \"unlimited\" switches it off".into()));
+        }
         if self.rule == Rule::Pool && self.pool > self.machines {
             return Err((
                 "pool",
@@ -186,6 +211,8 @@ struct Ranking {
     digest: u64,
     partition: u32,
     ranked: Vec<MachineId>,
+    /// Which redrawing of the ranks this is.
+    epoch: u64,
 }
 
 impl Router {
@@ -203,6 +230,12 @@ impl Router {
     /// Chooses the machine; `in_flight` tells a machine's unfinished requests.
     pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
         let routing_key = self.routing_key(request);
+        let fleet = u64::from(self.rules.machines);
+        let explore = self.rules.explore;
+        if explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore {
+            let index = request.draws.below(Purpose::Explore, 1, fleet) as u32;
+            return Route { routing_key, machine: self.machine(request.partition, index), overflowed: false };
+        }
         let (machine, overflowed) = match self.rules.rule {
             Rule::Home => {
                 let rank = self.home_rank(routing_key, request);
@@ -222,12 +255,13 @@ impl Router {
                 };
                 (machine, false)
             }
+            Rule::BoundedLoad => {
+                let rank = self.first_not_overloaded(routing_key, request.partition, in_flight);
+                (self.ranked(routing_key, rank + 1)[rank as usize], rank > 0)
+            }
             Rule::Random => {
-                let machines = u64::from(self.rules.machines);
-                (
-                    self.machine(request.partition, request.draws.below(Purpose::Route, 0, machines) as u32),
-                    false,
-                )
+                let index = request.draws.below(Purpose::Route, 0, fleet) as u32;
+                (self.machine(request.partition, index), false)
             }
             Rule::RoundRobin => {
                 let next = self.round_robin.entry(request.partition).or_default();
@@ -246,7 +280,8 @@ impl Router {
         let ranking = &mut self.rankings[key.0 as usize];
         if ranking.ranked.len() < count {
             let first = ranking.partition * machines;
-            let digest = ranking.digest;
+            let digest =
+                if ranking.epoch == 0 { ranking.digest } else { fold(ranking.digest, ranking.epoch) };
             let score = |m: &MachineId| (Reverse(mix(digest ^ mix(u64::from(m.0 - first)))), *m);
             let fleet = (first..first + machines).map(MachineId);
             // Most keys never need more than their home machine: find it without sorting the fleet.
@@ -261,6 +296,26 @@ impl Router {
         &ranking.ranked[..count]
     }
 
+    /// The best rank whose machine is not above both bounds; the mean is over the fleet, so that one always is.
+    fn first_not_overloaded(
+        &mut self,
+        key: RoutingKey,
+        partition: u32,
+        in_flight: impl Fn(MachineId) -> u32,
+    ) -> u32 {
+        let machines = self.rules.machines;
+        let total: u64 =
+            (0..machines).map(|index| u64::from(in_flight(self.machine(partition, index)))).sum();
+        let mean = total as f64 / f64::from(machines);
+        let bound = (mean * self.rules.load_factor).max(mean + f64::from(self.rules.load_margin));
+        let calm = |machine: &MachineId| f64::from(in_flight(*machine)) <= bound;
+        // The home machine will mostly do: do not rank the whole fleet for it.
+        if calm(&self.ranked(key, 1)[0]) {
+            return 0;
+        }
+        self.ranked(key, machines).iter().position(calm).unwrap_or(0) as u32
+    }
+
     fn machine(&self, partition: u32, index: u32) -> MachineId {
         MachineId(partition * self.rules.machines + index)
     }
@@ -269,8 +324,18 @@ impl Router {
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
         let next = RoutingKey(u32::try_from(self.rankings.len()).expect("fewer than 2^32 routing keys"));
         let key = *self.keys.entry(digest).or_insert(next);
+        // Every key is redrawn at its own moment: all at once would look like an outage.
+        let churn = self.rules.churn;
+        let epoch = match churn {
+            Span::UNLIMITED => 0,
+            churn => (u128::from(request.now.0) + u128::from(digest % churn.0)) as u64 / churn.0,
+        };
         if key == next {
-            self.rankings.push(Ranking { digest, partition: request.partition, ranked: Vec::new() });
+            self.rankings.push(Ranking { digest, partition: request.partition, ranked: Vec::new(), epoch });
+        }
+        let ranking = &mut self.rankings[key.0 as usize];
+        if ranking.epoch != epoch {
+            (ranking.epoch, ranking.ranked) = (epoch, Vec::new());
         }
         key
     }
@@ -449,6 +514,10 @@ mod tests {
             rate_count: RateCount::Admitted,
             pool: 5,
             pick: Pick::Random,
+            load_factor: 1.25,
+            load_margin: 10,
+            explore: 0.0,
+            churn: Span::UNLIMITED,
             key_role: KeyRole::Routing,
         }
     }
@@ -514,6 +583,38 @@ mod tests {
         let mut least = Router::new(&Routing { pick: Pick::LeastLoaded, ..rules(Rule::Pool) });
         let busy = least.route(&request(0, 1), |_| 0).machine;
         assert_ne!(least.route(&request(1, 1), |m| u32::from(m == busy)).machine, busy);
+    }
+
+    #[test]
+    fn bounded_load_leaves_an_overloaded_home_and_comes_back() {
+        let rules = rules(Rule::BoundedLoad);
+        let mut router = Router::new(&rules);
+        let home = router.route(&request(0, 1), |_| 0);
+        assert!(!home.overflowed);
+        // Mean (11 + 63) / 64: 12 is within mean + 10 = 11.2 no more, 11 is.
+        let route = |router: &mut Router, at_home| {
+            router.route(&request(1, 1), |m| if m == home.machine { at_home } else { 1 })
+        };
+        assert_eq!(route(&mut router, 11).machine, home.machine);
+        let moved = route(&mut router, 12);
+        assert_eq!((moved.overflowed, moved.machine), (true, router.ranked(home.routing_key, 2)[1]));
+    }
+
+    #[test]
+    fn exploration_takes_its_share_and_churn_moves_a_key_once_a_period() {
+        let machines = |rules: &Routing, requests: u64| -> Vec<MachineId> {
+            let mut router = Router::new(rules);
+            (0..requests).map(|second| router.route(&request(second, 1), |_| 0).machine).collect()
+        };
+        let explore = Routing { explore: 0.25, overflow: Overflow::None, ..rules(Rule::Home) };
+        let landed = machines(&explore, 4_000);
+        let home = machines(&Routing { explore: 0.0, ..explore.clone() }, 1)[0];
+        let away = landed.iter().filter(|machine| **machine != home).count() as f64 / 4_000.0;
+        // One exploring request in 64 lands at home.
+        assert!((away - 0.25 * 63.0 / 64.0).abs() < 0.03, "{away}");
+        let churn = Routing { explore: 0.0, churn: Span::from_seconds(100), ..explore };
+        let moves = machines(&churn, 1_000).windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!((8..=10).contains(&moves), "{moves} moves in 1,000 s");
     }
 
     #[test]

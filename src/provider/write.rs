@@ -92,8 +92,11 @@ pub enum Visible {
 impl Write {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let positive =
-            [("interval", self.interval), ("first_tokens", self.first_tokens), ("report_step", self.report_step)];
+        let positive = [
+            ("interval", self.interval),
+            ("first_tokens", self.first_tokens),
+            ("report_step", self.report_step),
+        ];
         for (field, value) in positive {
             if value == 0 {
                 return Err((field, "must be 1 or more".into()));
