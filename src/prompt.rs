@@ -7,6 +7,7 @@
 //! costs what a short one costs. Edges are never split: a child attaches in the middle of its parent.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::random::fold;
 use crate::units::Tokens;
@@ -74,6 +75,29 @@ impl Prompt {
         self.shareable.depth + self.unique_tail
     }
 }
+
+/// A depth at which a segment of a prompt ends, where a provider may store or look for a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Tokens from the beginning of the prompt.
+    pub depth: Tokens,
+    /// What ends there.
+    pub kind: MarkKind,
+}
+
+/// What ends at a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// The leading developer block (tools and system prompt).
+    Developer,
+    /// A user's message, or the last tool response of a run.
+    Message,
+    /// A segment that the client marked.
+    Explicit,
+}
+
+/// The marks of a prompt, shallowest first; only the latest messages, as many as the provider looks back at.
+pub type Marks = SmallVec<[Mark; 4]>;
 
 #[derive(Clone, Debug)]
 struct Edge {

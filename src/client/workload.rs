@@ -4,7 +4,7 @@
 //! lengths, think times) is a function of its own random key alone, so that every variant of a scenario meets
 //! the same scripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
@@ -15,7 +15,7 @@ use crate::client::arrival::{Arrivals, Starts};
 use crate::client::key::{Caller, Keying, PromptCacheKey};
 use crate::error::Result;
 use crate::input::trace::{Record, Skipped, TraceFormat, TraceReader};
-use crate::prompt::{Cursor, PrefixTree, Prompt, Run};
+use crate::prompt::{Cursor, Mark, MarkKind, Marks, PrefixTree, Prompt, Run};
 use crate::random::{
     CountDistribution, Draws, Purpose, Seed, SessionKey, SpanDistribution, digest, fold, mix,
 };
@@ -31,8 +31,22 @@ pub struct Client {
     /// The keying strategy.
     #[serde(default)]
     pub key: Keying,
+    /// Segments at whose ends every request carries an explicit breakpoint: developer (tools and system prompt),
+    /// message (the latest). Matters under write.semantics = breakpoints.
+    #[serde(default)]
+    pub breakpoints: Vec<Breakpoint>,
     /// The traffic, by name: several workloads make a mixture.
     pub workload: BTreeMap<String, Workload>,
+}
+
+/// Where a client puts an explicit breakpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Breakpoint {
+    /// At the end of the leading developer block.
+    Developer,
+    /// At the end of the latest message.
+    Message,
 }
 
 /// One kind of traffic; exactly one of shared_prefix, chat and trace says which.
@@ -161,11 +175,13 @@ pub struct Session {
     turns: u32,
     /// Everything said so far, as the next prompt will repeat it.
     history: Cursor,
+    /// Where the latest messages end, as many as the provider looks back at.
+    message_ends: VecDeque<Tokens>,
     previous: Option<Prompt>,
 }
 
 /// One call, as the provider gets it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Number of the request within the run, from 0.
     pub call: u64,
@@ -181,6 +197,8 @@ pub struct Request {
     pub key: PromptCacheKey,
     /// The prompt.
     pub prompt: Prompt,
+    /// Ends of its segments, where the provider cares for them.
+    pub marks: Marks,
     /// The session's prompt before this one.
     pub previous: Option<Prompt>,
     /// Tokens of the answer.
@@ -196,6 +214,9 @@ pub struct Traffic {
     calls: u64,
     /// One count of assigned requests for each workload: round robin goes on across sessions.
     assigned: Vec<u64>,
+    breakpoints: Vec<Breakpoint>,
+    /// How many ends of messages the provider looks at.
+    messages_wanted: usize,
 }
 
 struct Source {
@@ -222,8 +243,15 @@ struct Recording {
 }
 
 impl Traffic {
-    /// The sessions that start within `duration`; paths of traces are relative to `folder`.
-    pub fn new(client: &Client, duration: Span, seed: &Seed, folder: &Path) -> Result<Self> {
+    /// The sessions that start within `duration`; paths of traces are relative to `folder`. The provider looks at
+    /// the ends of the latest `messages_wanted` messages.
+    pub fn new(
+        client: &Client,
+        duration: Span,
+        messages_wanted: u32,
+        seed: &Seed,
+        folder: &Path,
+    ) -> Result<Self> {
         let mut sources = Vec::new();
         for (stream, workload) in (0u64..).zip(client.workload.values()) {
             let starts = || {
@@ -250,7 +278,9 @@ impl Traffic {
             });
         }
         let assigned = vec![0; sources.len()];
-        Ok(Self { sources, sessions: 0, calls: 0, assigned })
+        let breakpoints = client.breakpoints.clone();
+        let messages_wanted = messages_wanted as usize;
+        Ok(Self { sources, sessions: 0, calls: 0, assigned, breakpoints, messages_wanted })
     }
 
     /// Number of workloads.
@@ -295,6 +325,7 @@ impl Traffic {
             turn: 0,
             turns: turns.max(1),
             history: Cursor::ROOT,
+            message_ends: VecDeque::new(),
             previous: None,
         };
         Ok(Some((now, session)))
@@ -306,6 +337,7 @@ impl Traffic {
         let source = &mut self.sources[session.workload as usize];
         let call = self.calls;
         self.calls += 1;
+        let developer = source.developer_tokens();
         let mut line = 0;
         let mut recorded = None;
         let (prompt, output_tokens) = match &mut source.kind {
@@ -328,6 +360,10 @@ impl Traffic {
             draws,
         };
         let key = source.keying.key(&caller, &mut self.assigned[session.workload as usize]);
+        let marks = match self.messages_wanted {
+            0 => Marks::new(),
+            wanted => session.marks(developer, prompt.tokens(), wanted, &self.breakpoints),
+        };
         let previous = session.previous.replace(prompt);
         Request {
             call,
@@ -337,6 +373,7 @@ impl Traffic {
             turn: session.turn,
             key,
             prompt,
+            marks,
             previous,
             output_tokens,
             draws,
@@ -351,6 +388,44 @@ impl Traffic {
         }
         let Kind::Chat(chat, _) = &self.sources[session.workload as usize].kind else { return None };
         Some(answered + chat.think.draw(session.key.turn(session.turn), Purpose::Think))
+    }
+}
+
+impl Source {
+    /// Tokens of the developer block that every prompt begins with.
+    fn developer_tokens(&self) -> Tokens {
+        match &self.kind {
+            Kind::SharedPrefix(shared, _) => shared.prefix_tokens,
+            Kind::Chat(chat, _) => chat.prefix_tokens,
+            Kind::Trace(_) => 0,
+        }
+    }
+}
+
+impl Session {
+    /// The ends of a prompt's segments, shallowest first: the developer block, the latest messages (the prompt's
+    /// own end among them), and what the client marks.
+    fn marks(&mut self, developer: Tokens, end: Tokens, wanted: usize, breakpoints: &[Breakpoint]) -> Marks {
+        // A prompt that shrank (another text from some depth on) has lost the messages behind that.
+        self.message_ends.retain(|earlier| *earlier < end);
+        self.message_ends.push_back(end);
+        if self.message_ends.len() > wanted {
+            self.message_ends.pop_front();
+        }
+        let mut marks = Marks::new();
+        let mut put = |kind, placement: Breakpoint, depth| {
+            marks.push(Mark { depth, kind });
+            if breakpoints.contains(&placement) && (placement == Breakpoint::Developer || depth == end) {
+                marks.push(Mark { depth, kind: MarkKind::Explicit });
+            }
+        };
+        if developer > 0 {
+            put(MarkKind::Developer, Breakpoint::Developer, developer);
+        }
+        for depth in &self.message_ends {
+            put(MarkKind::Message, Breakpoint::Message, *depth);
+        }
+        marks
     }
 }
 

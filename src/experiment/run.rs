@@ -43,6 +43,12 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
 pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
     let scenario = &loaded.scenario;
     let seed = Seed::new(scenario.seed, u64::from(replication));
-    let traffic = Traffic::new(&scenario.client, scenario.duration, &seed, &loaded.folder)?;
+    let traffic = Traffic::new(
+        &scenario.client,
+        scenario.duration,
+        scenario.provider.write.messages_wanted(),
+        &seed,
+        &loaded.folder,
+    )?;
     Ok(Simulation::new(traffic, loaded.terms(), &scenario.provider, scenario.attribution))
 }

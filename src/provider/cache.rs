@@ -3,7 +3,7 @@
 use crate::prompt::{PrefixTree, Prompt};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Places, When, Write};
+use crate::provider::write::{Bodies, Places, Readable, When, Write};
 use crate::units::{SimTime, Tokens};
 
 /// How one request meets the cache of the machine it was sent to.
@@ -86,29 +86,27 @@ impl Cache {
     }
 
     /// The deepest live depth on the prompt's path that it may read; not yet floored to a boundary.
-    pub fn read(&self, tree: &PrefixTree, access: &Access, now: SimTime) -> Tokens {
+    pub fn read(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
         let MachineCache { store, owners } = &self.machines[access.machine.0 as usize];
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
-            return store.read(tree, access.scope, at, now);
+            return store.read(tree, access.scope, at, readable, now);
         }
-        let readable =
-            owners.iter().filter(|owner| owner.readers == access.scope && owner.alive_until >= now);
-        readable.map(|owner| store.read(tree, owner.scope(), at, now)).max().unwrap_or(0)
+        let open = owners.iter().filter(|owner| owner.readers == access.scope && owner.alive_until >= now);
+        open.map(|owner| store.read(tree, owner.scope(), at, readable, now)).max().unwrap_or(0)
     }
 
     /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
     /// requests in flight on a cold prefix both write.
     pub fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
-        self.rules.deepest_written(access.prompt.tokens()) > 0
-            && match self.rules.when {
-                When::Always => true,
-                When::OnMiss => read == 0,
-                When::Once => {
-                    let owners = &self.machines[access.machine.0 as usize].owners;
-                    !owners.iter().any(|other| other.key == access.owner && other.alive_until >= now)
-                }
+        match self.rules.when {
+            When::Always => true,
+            When::OnMiss => read == 0,
+            When::Once => {
+                let owners = &self.machines[access.machine.0 as usize].owners;
+                !owners.iter().any(|other| other.key == access.owner && other.alive_until >= now)
             }
+        }
     }
 
     /// Applies what a request does.
@@ -129,7 +127,10 @@ impl Cache {
         let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
         let at = prompt.shareable;
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
-            let depth = self.rules.boundary(store.read(tree, owner.scope(), at, now)).min(read);
+            let depth = self
+                .rules
+                .boundary(store.read(tree, owner.scope(), at, &Readable::Everywhere, now))
+                .min(read);
             if depth > 0 {
                 store.renew(tree, owner.scope(), at, depth, now, expiry);
                 owner.alive_until = owner.alive_until.max(expiry);

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::prompt::{Cursor, EdgeId, PathStep, PrefixTree};
+use crate::provider::write::Readable;
 use crate::units::{SimTime, Tokens};
 
 /// Whose boundaries these are, within one store: requests read and write under a scope.
@@ -54,12 +55,19 @@ impl Store {
     }
 
     /// The deepest live depth on the path to `at`, 0 if there is none. A covering store answers with a depth
-    /// up to which everything is alive, not yet floored to a boundary.
-    pub fn read(&self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime) -> Tokens {
+    /// up to which everything is alive, not yet floored to a boundary; any other only where the reader looks.
+    pub fn read(
+        &self,
+        tree: &PrefixTree,
+        scope: Scope,
+        at: Cursor,
+        readable: &Readable,
+        now: SimTime,
+    ) -> Tokens {
         for PathStep { edge, leave, .. } in tree.path(at) {
             let Some(steps) = self.steps.get(&(scope, edge)) else { continue };
             for step in steps {
-                if step.expiry >= now && (self.covers || step.depth <= leave) {
+                if step.expiry >= now && (self.covers || step.depth <= leave && readable.allows(step.depth)) {
                     return step.depth.min(leave);
                 }
             }
@@ -97,7 +105,7 @@ impl Store {
         now: SimTime,
         expiry: SimTime,
     ) {
-        let alive = self.read(tree, scope, at, now).min(read);
+        let alive = self.read(tree, scope, at, &Readable::Everywhere, now).min(read);
         let path = tree.path(at).filter(|step| step.start < alive);
         if self.covers {
             // Everything down to `alive` is alive: renewing it is writing it again.
@@ -210,7 +218,7 @@ mod tests {
         write(400, 60);
         write(200, 70);
         write(1000, 10);
-        let read = |now| store.read(&tree, Scope::SHARED, end, SimTime(now));
+        let read = |now| store.read(&tree, Scope::SHARED, end, &Readable::Everywhere, SimTime(now));
         assert_eq!(
             [0, 10, 11, 50, 51, 60, 61, 80, 81].map(read),
             [1000, 1000, 500, 500, 400, 400, 300, 300, 0]

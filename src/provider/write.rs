@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use smallvec::SmallVec;
 
-use crate::prompt::{Cursor, PrefixTree, Prompt};
+use crate::prompt::{Cursor, Mark, MarkKind, PrefixTree, Prompt};
 use crate::units::{Span, Tokens};
 
 /// Where one request writes: a few places on its own path.
-pub type Places = SmallVec<[Cursor; 1]>;
+pub type Places = SmallVec<[Cursor; 2]>;
+
+/// The depths of these places.
+type Depths = SmallVec<[Tokens; 4]>;
 
 /// Which boundaries a request writes, when, and how a read is reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +28,16 @@ pub struct Write {
     pub interval: Tokens,
     /// Tokens past which nothing is stored (first_tokens).
     pub first_tokens: Tokens,
+    /// Whether the end of the latest user or tool message is a breakpoint (breakpoints).
+    pub implicit_breakpoint: bool,
+    /// Whether the end of the leading developer block is a breakpoint (breakpoints).
+    pub developer_breakpoint: bool,
+    /// Most boundaries one request writes (breakpoints): the implicit ones, then the latest explicit marks.
+    pub max_writes: u32,
+    /// What a look-back counts (breakpoints).
+    pub look_back_unit: LookBack,
+    /// How many of them before its own end a request looks back at (breakpoints).
+    pub look_back: u32,
     /// Tokens of the provider's hidden system message before the prompt.
     pub hidden_tokens: Tokens,
     /// Fewest cached tokens that are reported (or written) at all.
@@ -53,6 +66,38 @@ pub enum Semantics {
     FirstTokens,
     /// One, at the very end of the body: readable only if the whole stored body is a prefix of the new one.
     WholeBody,
+    /// At the ends of segments: the latest message, the developer block, explicit marks. Readable exactly there,
+    /// and only where the reader looks.
+    Breakpoints,
+}
+
+/// What a look-back counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LookBack {
+    /// Ends of messages: a request finds what earlier requests wrote at the ends of theirs.
+    Message,
+    /// The request's own breakpoints: a request finds only what it marks itself.
+    Breakpoint,
+}
+
+/// Where a request looks for boundaries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// At every depth.
+    Everywhere,
+    /// At these depths only.
+    At(SmallVec<[Tokens; 8]>),
+}
+
+impl Readable {
+    /// Whether it looks at this depth.
+    pub fn allows(&self, depth: Tokens) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::At(depths) => depths.contains(&depth),
+        }
+    }
 }
 
 /// When a request writes.
@@ -96,6 +141,7 @@ impl Write {
             ("interval", self.interval),
             ("first_tokens", self.first_tokens),
             ("report_step", self.report_step),
+            ("max_writes", self.max_writes),
         ];
         for (field, value) in positive {
             if value == 0 {
@@ -109,7 +155,7 @@ impl Write {
     pub fn covers(&self) -> bool {
         match self.semantics {
             Semantics::PartialPrefix | Semantics::FirstTokens => true,
-            Semantics::WholeBody => false,
+            Semantics::WholeBody | Semantics::Breakpoints => false,
         }
     }
 
@@ -125,34 +171,67 @@ impl Write {
                 let from_hidden_start = depth + self.hidden_tokens;
                 (from_hidden_start - from_hidden_start % self.interval).saturating_sub(self.hidden_tokens)
             }
-            Semantics::WholeBody => depth,
+            Semantics::WholeBody | Semantics::Breakpoints => depth,
         }
     }
 
-    /// Up to which depth a prompt of this length stores anything.
-    fn reach(&self, prompt: Tokens) -> Tokens {
-        match self.semantics {
-            Semantics::PartialPrefix | Semantics::WholeBody => prompt,
-            Semantics::FirstTokens => prompt.min(self.first_tokens),
+    /// The depths a prompt writes to. A boundary below the minimum could never be read, and is not written.
+    pub fn depths(&self, prompt: Tokens, marks: &[Mark]) -> Depths {
+        let mut depths: Depths = match self.semantics {
+            Semantics::PartialPrefix | Semantics::WholeBody => [prompt].into_iter().collect(),
+            Semantics::FirstTokens => [prompt.min(self.first_tokens)].into_iter().collect(),
+            Semantics::Breakpoints => self.own_breakpoints(marks).take(self.max_writes as usize).collect(),
+        };
+        depths.retain(|depth| self.boundary(*depth) >= self.min_tokens);
+        depths
+    }
+
+    /// A request's own breakpoints in the order in which they are written.
+    fn own_breakpoints(&self, marks: &[Mark]) -> impl Iterator<Item = Tokens> {
+        let latest = |kind| marks.iter().rev().filter(move |mark| mark.kind == kind).map(|mark| mark.depth);
+        let implicit = latest(MarkKind::Message).take(usize::from(self.implicit_breakpoint));
+        let developer = latest(MarkKind::Developer).take(usize::from(self.developer_breakpoint));
+        implicit.chain(developer).chain(latest(MarkKind::Explicit))
+    }
+
+    /// How many ends of messages a request looks back at: what a client must remember of its own prompts.
+    pub fn messages_wanted(&self) -> u32 {
+        match (self.semantics, self.look_back_unit) {
+            (Semantics::Breakpoints, LookBack::Message) => self.look_back.saturating_add(1),
+            (Semantics::Breakpoints, LookBack::Breakpoint) => 1,
+            _ => 0,
         }
     }
 
-    /// The deepest boundary that a prompt writes; 0 if it writes none. A boundary below the minimum could never
-    /// be read, so a prompt that short writes nothing.
-    pub fn deepest_written(&self, prompt: Tokens) -> Tokens {
-        let boundary = self.boundary(self.reach(prompt));
-        if boundary < self.min_tokens { 0 } else { boundary }
+    /// Where a request looks for boundaries: at its own breakpoints and, by look-back, at the ends of its earlier
+    /// messages.
+    pub fn readable(&self, marks: &[Mark]) -> Readable {
+        if self.semantics != Semantics::Breakpoints {
+            return Readable::Everywhere;
+        }
+        let own = self.own_breakpoints(marks);
+        let looked_back = self.look_back as usize;
+        match self.look_back_unit {
+            LookBack::Breakpoint => Readable::At(own.take(looked_back).collect()),
+            LookBack::Message => {
+                let messages = marks.iter().rev().filter(|mark| mark.kind == MarkKind::Message);
+                Readable::At(own.chain(messages.take(looked_back + 1).map(|mark| mark.depth)).collect())
+            }
+        }
     }
 
-    /// The places whose boundaries a later prompt can read: nobody can reach a single boundary at the end of a
-    /// tail that only this prompt has.
-    pub fn places(&self, tree: &PrefixTree, prompt: &Prompt) -> Places {
-        let Prompt { shareable, unique_tail, .. } = *prompt;
-        if !self.covers() && unique_tail > 0 {
-            return Places::new();
-        }
-        let depth = shareable.depth.min(self.reach(prompt.tokens()));
-        std::iter::once(tree.ancestor(shareable, depth)).collect()
+    /// The deepest boundary that a prompt writes; 0 if it writes none.
+    pub fn deepest_written(&self, prompt: Tokens, marks: &[Mark]) -> Tokens {
+        self.depths(prompt, marks).into_iter().map(|depth| self.boundary(depth)).max().unwrap_or(0)
+    }
+
+    /// The places whose boundaries a later prompt can read: nobody can reach a single boundary inside a tail that
+    /// only this prompt has.
+    pub fn places(&self, tree: &PrefixTree, prompt: &Prompt, marks: &[Mark]) -> Places {
+        let shareable = prompt.shareable;
+        let reachable = |depth: &Tokens| self.covers() || *depth <= shareable.depth;
+        let depths = self.depths(prompt.tokens(), marks).into_iter().filter(reachable);
+        depths.map(|depth| tree.ancestor(shareable, depth)).collect()
     }
 
     /// `cached_tokens` of a prompt whose deepest live boundary is `boundary`: at most prompt - 1, floored to the
@@ -175,6 +254,11 @@ mod tests {
             semantics: Semantics::PartialPrefix,
             interval: 128,
             first_tokens: 4_608,
+            implicit_breakpoint: true,
+            developer_breakpoint: true,
+            max_writes: 4,
+            look_back_unit: LookBack::Message,
+            look_back: 20,
             hidden_tokens: 75,
             min_tokens: 1024,
             report_step: 128,
@@ -218,6 +302,38 @@ mod tests {
         assert_eq!(exact.report(1_024, 1_024), 0, "1,023 is below the minimum");
         assert_eq!(exact.report(1_024, 1_025), 1_024);
         assert_eq!(exact.report(0, 0), 0);
-        assert_eq!((exact.deepest_written(1_023), exact.deepest_written(1_024)), (0, 1_024));
+        assert_eq!((exact.deepest_written(1_023, &[]), exact.deepest_written(1_024, &[])), (0, 1_024));
+    }
+
+    #[test]
+    fn breakpoints_are_written_latest_first_and_looked_for_where_the_era_says() {
+        let mark = |depth, kind| Mark { depth, kind };
+        let message = |depth| mark(depth, MarkKind::Message);
+        let explicit = |depth| mark(depth, MarkKind::Explicit);
+        let marks = [
+            mark(2_000, MarkKind::Developer),
+            explicit(2_500),
+            message(3_000),
+            explicit(3_500),
+            explicit(4_000),
+            message(5_000),
+        ];
+        let rule = Write { semantics: Semantics::Breakpoints, report_step: 1, hidden_tokens: 0, ..classic() };
+        assert_eq!(
+            rule.depths(6_000, &marks).as_slice(),
+            [5_000, 2_000, 4_000, 3_500],
+            "at most four, one implicit"
+        );
+        let allowed = |rule: &Write| -> Vec<_> {
+            let readable = rule.readable(&marks);
+            (0..=6_000).filter(|depth| readable.allows(*depth)).collect()
+        };
+        assert_eq!(allowed(&rule), [2_000, 2_500, 3_000, 3_500, 4_000, 5_000]);
+        let explicit_only = Write { implicit_breakpoint: false, developer_breakpoint: false, ..rule.clone() };
+        assert_eq!(explicit_only.depths(6_000, &marks).as_slice(), [4_000, 3_500, 2_500]);
+        let own = Write { look_back_unit: LookBack::Breakpoint, look_back: 2, ..explicit_only };
+        assert_eq!(allowed(&own), [3_500, 4_000]);
+        let strict = Write { min_tokens: 3_000, ..rule };
+        assert_eq!(strict.depths(6_000, &marks).as_slice(), [5_000, 4_000, 3_500]);
     }
 }

@@ -8,7 +8,7 @@ use crate::prompt::{PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect};
 use crate::provider::routing::MachineId;
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Visible, Write};
+use crate::provider::write::{Bodies, Readable, Visible, Write};
 use crate::random::fold;
 use crate::simulation::outcome::{Attribution, Cause};
 use crate::units::{SimTime, Tokens};
@@ -25,7 +25,7 @@ pub struct Ledger {
     /// S2: those in this partition.
     in_partition: Store,
     /// S3: those that this request's key may read.
-    readable: Store,
+    by_key: Store,
     /// S4: those visible by now.
     visible: Store,
     /// S5: those on this machine.
@@ -40,20 +40,16 @@ pub struct Ledger {
 #[derive(Clone, Copy, Debug)]
 struct Scopes {
     partition: Scope,
-    readable: Scope,
+    key: Scope,
     here: Scope,
 }
 
 impl Scopes {
     fn of(access: &Access, partition: u32) -> Self {
         let partition = u64::from(partition);
-        let readable = fold(partition, access.scope.0);
+        let key = fold(partition, access.scope.0);
         let MachineId(machine) = access.machine;
-        Self {
-            partition: Scope(partition),
-            readable: Scope(readable),
-            here: Scope(fold(readable, u64::from(machine) + 1)),
-        }
+        Self { partition: Scope(partition), key: Scope(key), here: Scope(fold(key, u64::from(machine) + 1)) }
     }
 }
 
@@ -67,7 +63,7 @@ impl Ledger {
             sent: Store::new(true),
             written: set(),
             in_partition: set(),
-            readable: set(),
+            by_key: set(),
             visible: set(),
             here: set(),
             unexpired: (rules.bodies == Bodies::One).then(set),
@@ -82,6 +78,7 @@ impl Ledger {
         tree: &PrefixTree,
         request: &Request,
         access: &Access,
+        readable: &Readable,
         partition: u32,
         now: SimTime,
         alive: Tokens,
@@ -89,16 +86,15 @@ impl Ledger {
     ) -> Attribution {
         let at = access.prompt.shareable;
         let scopes = Scopes::of(access, partition);
-        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, now);
+        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, now);
         // From the narrowest set outwards, each level at least as deep as the one below it.
         let unexpired = self.unexpired.as_ref().map_or(alive, |set| read(set, scopes.here).max(alive));
         let here = read(&self.here, scopes.here).max(unexpired);
-        let readable = read(&self.readable, scopes.readable).max(here);
-        let visible =
-            if self.is_instant() { readable } else { here.max(read(&self.visible, scopes.readable)) };
-        let written = read(&self.written, Scope::SHARED).max(readable);
+        let by_key = read(&self.by_key, scopes.key).max(here);
+        let visible = if self.is_instant() { by_key } else { here.max(read(&self.visible, scopes.key)) };
+        let written = read(&self.written, Scope::SHARED).max(by_key);
         let in_partition = match self.several_partitions {
-            true => read(&self.in_partition, scopes.partition).max(readable),
+            true => read(&self.in_partition, scopes.partition).max(by_key),
             false => written,
         };
         let sent = read(&self.sent, Scope::SHARED).max(written);
@@ -111,8 +107,8 @@ impl Ledger {
         lost[Cause::Changed as usize] = changed;
         lost[Cause::Unwritten as usize] = sent - written;
         lost[Cause::OtherAccount as usize] = boundary(written) - boundary(in_partition);
-        lost[Cause::OtherKey as usize] = boundary(in_partition) - boundary(readable);
-        lost[Cause::NotYetVisible as usize] = boundary(readable) - boundary(visible);
+        lost[Cause::OtherKey as usize] = boundary(in_partition) - boundary(by_key);
+        lost[Cause::NotYetVisible as usize] = boundary(by_key) - boundary(visible);
         lost[Cause::OtherMachine as usize] = boundary(visible) - boundary(here);
         lost[Cause::Expired as usize] = boundary(here) - boundary(unexpired);
         lost[Cause::Evicted as usize] = boundary(unexpired) - boundary(alive);
@@ -135,7 +131,7 @@ impl Ledger {
             if self.several_partitions {
                 note(&mut self.in_partition, scopes.partition);
             }
-            note(&mut self.readable, scopes.readable);
+            note(&mut self.by_key, scopes.key);
         }
     }
 
@@ -144,7 +140,7 @@ impl Ledger {
         let scopes = Scopes::of(&effect.access, partition);
         for place in &effect.places {
             if !self.is_instant() {
-                self.visible.write(tree, scopes.readable, *place, now, SimTime::NEVER);
+                self.visible.write(tree, scopes.key, *place, now, SimTime::NEVER);
             }
             self.here.write(tree, scopes.here, *place, now, SimTime::NEVER);
         }

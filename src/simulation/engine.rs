@@ -190,15 +190,20 @@ impl Simulation {
         let provider = &mut self.provider;
         provider.machines.advance(now);
         let (access, overflowed) = provider.route(&request, partition, now);
-        let alive = provider.cache.read(&self.tree, &access, now);
+        let rules = &provider.write;
+        let readable = rules.readable(&request.marks);
+        let alive = provider.cache.read(&self.tree, &access, &readable, now);
         let prompt = request.prompt.tokens();
-        let boundary = provider.write.boundary(alive);
-        let cached = provider.write.report(boundary, prompt);
+        let boundary = rules.boundary(alive);
+        let cached = rules.report(boundary, prompt);
         // What is not reported was not used: nothing is renewed for it.
         let read = if cached == 0 { 0 } else { boundary };
-        let writes = provider.cache.writes(&access, read, now);
-        let written = if writes { provider.write.deepest_written(prompt).saturating_sub(read) } else { 0 };
-        let places = if writes { provider.write.places(&self.tree, &request.prompt) } else { Places::new() };
+        let deepest = rules.deepest_written(prompt, &request.marks);
+        let writes = deepest > 0 && provider.cache.writes(&access, read, now);
+        let (written, places) = match writes {
+            true => (deepest.saturating_sub(read), rules.places(&self.tree, &request.prompt, &request.marks)),
+            false => (0, Places::new()),
+        };
         let effect = Effect { access, read, writes, places, expiry: now + lifetime };
         let timing = provider.machines.serve(
             access.machine,
@@ -210,10 +215,9 @@ impl Simulation {
         );
         let visible_at = provider.visible_at(now, &timing);
 
-        let attribution = self
-            .ledger
-            .as_ref()
-            .map(|ledger| ledger.attribute(&self.tree, &request, &access, partition, now, alive, cached));
+        let attribution = self.ledger.as_ref().map(|ledger| {
+            ledger.attribute(&self.tree, &request, &access, &readable, partition, now, alive, cached)
+        });
         let outcome = Outcome {
             call: request.call,
             line: request.line,
