@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, TableStyle, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::experiment::statistics::Estimate;
@@ -111,6 +112,13 @@ pub fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::input("stdout", error)),
         _ => Ok(()),
     }
+}
+
+/// A bar on stderr if that is a terminal, nothing elsewhere.
+pub fn progress_bar(quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {per_sec}, {eta} left");
+    ProgressBar::with_draw_target(Some(0), target).with_style(style.expect("a valid template"))
 }
 
 /// Columns of the terminal, if stdout is one.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::Common;
-use crate::cli::output::{Format, Table, estimate, print};
+use crate::cli::output::{Format, Table, estimate, print, progress_bar};
 use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::recommend::{Card, Choice, RuleCard, recommend, scenario};
@@ -41,7 +41,12 @@ pub struct Recommend {
 impl Recommend {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.load()?;
-        let card = recommend(&loaded)?;
+        let bar = progress_bar(self.common.quiet);
+        let card = recommend(&loaded, |done, runs| {
+            bar.set_length(runs as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
         let format = self.common.format.unwrap_or_else(Format::for_stdout);
         if format != Format::Table {
             return table(&card, &card.rules, true).print(format);

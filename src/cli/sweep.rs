@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Common;
-use crate::cli::output::{Table, estimate};
+use crate::cli::output::{Table, estimate, progress_bar};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{paired_difference, summarize};
 use crate::experiment::preflight;
@@ -52,7 +51,8 @@ impl Sweep {
         // A second handler (in a program that calls this twice) is refused; the first one goes on working.
         let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
         let finished = folder.finished();
-        let bar = progress_bar(plan.jobs(), self.common.quiet);
+        let bar = progress_bar(self.common.quiet);
+        bar.set_length(plan.jobs() as u64);
         bar.set_position(finished.len() as u64);
         let played = plan.play(&finished, |cell, seed, row| {
             bar.inc(1);
@@ -73,13 +73,6 @@ impl Sweep {
             other => other,
         }
     }
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(jobs: usize, quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {per_sec}, {eta} left");
-    ProgressBar::with_draw_target(Some(jobs as u64), target).with_style(style.expect("a valid template"))
 }
 
 /// Warnings that hold in every cell: what only some variants deserve is what the sweep is there to show.

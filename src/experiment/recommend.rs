@@ -4,6 +4,8 @@
 //! asked too seldom, and what overflow costs. It is played under `home` (the documented rule) and under `pool`
 //! (which fits the public bucketing study better), because nobody outside knows which is true.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use toml::Value;
 
 use crate::error::{Error, Result};
@@ -107,10 +109,13 @@ pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens:
         ));
     }
     let tail_tokens = prompt_tokens - prefix_tokens;
-    // Long enough for a thousand requests, and for an in-memory lifetime to pass several times.
-    let minutes = (1_000.0 / rps / 60.0).ceil().max(30.0) as u64 + 10;
+    // Counted after a warm-up of the longest in-memory lifetime: half an hour, longer where that is not a thousand
+    // requests, shorter (and with fewer seeds) where it is far more than intervals need.
+    let minutes_for = |requests: f64| requests / rps / 60.0;
+    let counted = minutes_for(1_000.0).max(30.0f64.min(minutes_for(20_000.0).max(5.0)));
+    let (minutes, seeds) = (10 + counted.ceil() as u64, if rps <= 20.0 { 20 } else { 8 });
     Ok(format!(
-        "title = \"How many buckets?\"\nduration = \"{minutes}m\"\nwarmup = \"10m\"\nseeds = 20\n\
+        "title = \"How many buckets?\"\nduration = \"{minutes}m\"\nwarmup = \"10m\"\nseeds = {seeds}\n\
          [client.key]\nstrategy = \"buckets\"\n\
          [client.workload.traffic]\narrivals = {{ process = \"poisson\", rate = \"{rps}/s\" }}\n\
          [client.workload.traffic.shared_prefix]\nprefix_tokens = {prefix_tokens}\ntail_tokens = {tail_tokens}\n\
@@ -119,8 +124,8 @@ pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens:
     ))
 }
 
-/// Simulates bucket counts under both rules.
-pub fn recommend(loaded: &Loaded) -> Result<Card> {
+/// Simulates bucket counts under both rules; `progress` is told of the runs done and the runs to do.
+pub fn recommend(loaded: &Loaded, progress: impl Fn(usize, usize) + Sync) -> Result<Card> {
     let workloads = loaded.scenario.client.workload.values();
     let rates: Option<Vec<f64>> = workloads.map(requests_per_minute).collect();
     let rpm: f64 = rates
@@ -134,8 +139,11 @@ pub fn recommend(loaded: &Loaded) -> Result<Card> {
     let (minimum_buckets, recommended_buckets) =
         (buckets_at(f64::from(limit_rpm)), buckets_at(COMFORTABLE_RPM));
     let counts = choices(minimum_buckets, recommended_buckets);
-    let rules =
-        ["home", "pool"].into_iter().map(|rule| rule_card(loaded, rule, &counts)).collect::<Result<_>>()?;
+    let rules = ["home", "pool"];
+    let runs = counts.len() * loaded.scenario.seeds as usize * rules.len();
+    let done = AtomicUsize::new(0);
+    let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, runs);
+    let rules = rules.iter().map(|rule| rule_card(loaded, rule, &counts, &tick)).collect::<Result<_>>()?;
     let seeds = loaded.scenario.seeds;
     Ok(Card { rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, rules })
 }
@@ -157,7 +165,12 @@ fn choices(minimum: u32, recommended: u32) -> Vec<u32> {
     counts
 }
 
-fn rule_card(loaded: &Loaded, rule: &'static str, counts: &[u32]) -> Result<RuleCard> {
+fn rule_card(
+    loaded: &Loaded,
+    rule: &'static str,
+    counts: &[u32],
+    tick: &(impl Fn() + Sync),
+) -> Result<RuleCard> {
     let values: Vec<Value> = counts.iter().map(|count| Value::Integer(i64::from(*count))).collect();
     let axis = toml::Table::from_iter([
         ("path".to_string(), Value::String("client.key.buckets".into())),
@@ -170,7 +183,10 @@ fn rule_card(loaded: &Loaded, rule: &'static str, counts: &[u32]) -> Result<Rule
         Change::new("attribution", false, "recommend"),
         Change::new("sweep", sweep, "recommend"),
     ])?;
-    let rows = Plan::new(&loaded)?.play(&Finished::default(), |_, _, _| true)?;
+    let rows = Plan::new(&loaded)?.play(&Finished::default(), |_, _, _| {
+        tick();
+        true
+    })?;
     let rows: Vec<Vec<&Row>> = rows.0.iter().map(|rows| rows.iter().collect()).collect();
     let ratio = |rows: &Vec<&Row>| summarize(rows, "token_hit_ratio").map_or(0.0, |estimate| estimate.mean);
     // Of equals, the fewest buckets.
@@ -211,7 +227,7 @@ mod tests {
         let text = scenario(1.4, 6_600, 6_687, 300).unwrap();
         let loaded =
             Loaded::from_text("r", "r", &text, Path::new(""), &[Change::new("seeds", 3, "test")]).unwrap();
-        let card = recommend(&loaded).unwrap();
+        let card = recommend(&loaded, |_, _| ()).unwrap();
         assert_eq!((card.minimum_buckets, card.recommended_buckets), (6, 9));
         for rule in &card.rules {
             assert!(rule.as_good.contains(&rule.best));
