@@ -36,7 +36,7 @@ impl Run {
     }
 
     fn skip(self, pieces: u32) -> Self {
-        Self { content: self.content + u64::from(pieces), pieces: self.pieces - pieces, ..self }
+        Self { content: self.content.wrapping_add(u64::from(pieces)), pieces: self.pieces - pieces, ..self }
     }
 }
 
@@ -283,7 +283,9 @@ impl PrefixTree {
                     return digest;
                 }
                 let taken = run.piece_tokens.min(end - depth);
-                digest = fold(fold(digest, run.content + u64::from(piece)), u64::from(taken));
+                // A piece is known by its content and its length, of which the head may hold a part.
+                let content = run.content.wrapping_add(u64::from(piece));
+                digest = fold(fold(fold(digest, content), u64::from(run.piece_tokens)), u64::from(taken));
                 depth += taken;
             }
         }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::units::{Span, text_form};
+use crate::units::{MOST_TOKENS, Span, text_form};
 
 /// What a draw is for. Each purpose is its own dimension, so that adding one moves no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,6 @@ pub enum Purpose {
     Arrival = 1,
     /// Which user a session belongs to.
     User,
-    /// Which of the rotating tails a prompt ends in.
-    Tail,
     /// Tokens of the user's message.
     PromptTokens,
     /// Tokens of the answer.
@@ -152,14 +150,15 @@ pub fn fold(digest: u64, value: u64) -> u64 {
     mix(digest.rotate_left(23) ^ mix(value))
 }
 
-/// A digest of text: for names that come from files (keys, sessions, tenants).
-pub fn digest(text: &str) -> u64 {
-    let words = text.as_bytes().chunks(8).map(|chunk| {
+/// A digest of bytes: for names that come from files (keys, sessions, workloads), and for files.
+pub fn digest(bytes: impl AsRef<[u8]>) -> u64 {
+    let bytes = bytes.as_ref();
+    let words = bytes.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         u64::from_le_bytes(word)
     });
-    words.fold(text.len() as u64, fold)
+    words.fold(bytes.len() as u64, fold)
 }
 
 /// A distribution of a positive quantity whose values are written as `V`: a [`Span`] or a token count.
@@ -205,7 +204,8 @@ impl FromStr for Count {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let plain: String = text.chars().filter(|c| *c != '_').collect();
-        plain.parse().map(Self).map_err(|_| format!("`{text}` is not a whole number of zero or more"))
+        let count = plain.parse().ok().filter(|count| *count <= MOST_TOKENS);
+        count.map(Self).ok_or_else(|| format!("`{text}` is not a whole number from 0 to {MOST_TOKENS}"))
     }
 }
 
@@ -220,7 +220,8 @@ impl Quantity for Count {
         u64::from(self.0)
     }
     fn from_units(units: u64) -> Self {
-        Self(u32::try_from(units).unwrap_or(u32::MAX))
+        // The tail of an unbounded distribution is cut where constants are refused.
+        Self(u32::try_from(units).unwrap_or(u32::MAX).min(MOST_TOKENS))
     }
 }
 
@@ -299,6 +300,9 @@ impl<V: Quantity> FromStr for Distribution<V> {
                 if low > high {
                     return Err(format!("`{text}`: the lower bound is above the upper one"));
                 }
+                if high.units() == u64::MAX {
+                    return Err(format!("`{text}`: a uniform distribution needs an upper bound"));
+                }
                 Ok(Self::Uniform(low, high))
             }
             "exponential" => Ok(Self::Exponential(inside.trim().parse()?)),
@@ -370,9 +374,7 @@ impl<'de> serde::Deserialize<'de> for CountDistribution {
                 f.write_str("a whole number or a distribution such as \"uniform(50..200)\"")
             }
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-                u32::try_from(value).map(|v| Distribution::Constant(Count(v))).map_err(|_| {
-                    E::invalid_value(serde::de::Unexpected::Signed(value), &"a whole number of zero or more")
-                })
+                value.to_string().parse().map(Distribution::Constant).map_err(E::custom)
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 text.parse().map_err(E::custom)
@@ -413,7 +415,7 @@ mod tests {
         assert_eq!((a.0, b.0), (FIRST_KEYS[0], FIRST_KEYS[1]));
         assert_eq!(a.turn(2).bits(Purpose::Think, 1), FIRST_KEYS[2]);
     }
-    const FIRST_KEYS: [u64; 3] = [10481881765394875549, 12435132161185724354, 4592607614580503396];
+    const FIRST_KEYS: [u64; 3] = [10481881765394875549, 12435132161185724354, 7316343501845554947];
 
     #[test]
     fn samples_have_the_moments_of_their_law() {

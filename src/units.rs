@@ -10,6 +10,13 @@ use std::str::FromStr;
 /// A count of prompt or output tokens, or a depth in a prompt.
 pub type Tokens = u32;
 
+/// The most tokens that a segment of generated traffic, or a parameter of a provider, may have: some sixteen
+/// million, so that sums stay far from what a count can hold.
+pub const MOST_TOKENS: Tokens = 1 << 24;
+
+/// A prompt never grows beyond this: a session that reaches it ends.
+pub const LONGEST_PROMPT: Tokens = 1 << 30;
+
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A moment of simulated time, in nanoseconds since the scenario's (or the trace's) zero.
@@ -199,6 +206,9 @@ pub fn decimal_times(text: &str, scale: u64) -> Option<u64> {
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Rate(pub f64);
 
+/// The highest rate: gaps of some nanoseconds.
+const MOST_PER_SECOND: f64 = 1e7;
+
 impl Rate {
     /// Events a minute.
     pub fn per_minute(self) -> f64 {
@@ -217,7 +227,7 @@ impl FromStr for Rate {
         };
         if let Some(gap) = text.trim().strip_prefix("every ") {
             let gap: Span = gap.parse().map_err(|_| wrong())?;
-            return if gap == Span::ZERO || gap == Span::UNLIMITED {
+            return if gap < Span(100) || gap == Span::UNLIMITED {
                 Err(wrong())
             } else {
                 Ok(Self(1.0 / gap.seconds()))
@@ -232,7 +242,11 @@ impl FromStr for Rate {
             _ => return Err(wrong()),
         };
         let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-        if number.is_finite() && number > 0.0 { Ok(Self(number / seconds)) } else { Err(wrong()) }
+        let rate = number / seconds;
+        if rate > MOST_PER_SECOND {
+            return Err(format!("`{text}` is too fast: at most {MOST_PER_SECOND}/s"));
+        }
+        if rate > 0.0 { Ok(Self(rate)) } else { Err(wrong()) }
     }
 }
 

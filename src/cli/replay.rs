@@ -75,7 +75,7 @@ impl Replay {
             let path = format!("provider.retention.lifetime.{}", loaded.policy(workload));
             loaded = loaded.with(&[Change::new(&path, lifetime.as_str(), "--lifetime")])?;
         }
-        if self.common.seeds.is_none() && loaded.scenario.provider.is_deterministic() {
+        if self.common.seeds.is_none() && loaded.is_deterministic() {
             loaded = loaded.with(&[Change::new("seeds", 1, "replay")])?;
         }
         Ok(loaded)

@@ -122,7 +122,7 @@ impl Iterator for Starts {
     fn next(&mut self) -> Option<Self::Item> {
         let key = self.keys.next_key();
         self.now = match self.law.process {
-            Process::Fixed => SimTime::ZERO + Span::from_seconds_f64(self.index as f64 / self.law.rate.0),
+            Process::Fixed => SimTime::ZERO + Span::from_seconds_f64(1.0 / self.law.rate.0).times(self.index),
             _ => self.now + self.gap(key.turn(0)),
         };
         self.index += 1;

@@ -72,8 +72,8 @@ pub enum PromptCacheKey {
     Label(u32),
     /// A user, by workload and number.
     User(u32, u32),
-    /// A session, by its number.
-    Session(u64),
+    /// A session, by workload and number.
+    Session(u32, u64),
     /// A bucket.
     Bucket(u32),
     /// A call, by its number.
@@ -90,7 +90,7 @@ impl PromptCacheKey {
             Self::Constant => mix(1),
             Self::Label(label) => fold(2, u64::from(label)),
             Self::User(workload, user) => fold(3, u64::from(workload) << 32 | u64::from(user)),
-            Self::Session(session) => fold(4, session),
+            Self::Session(workload, session) => fold(fold(4, u64::from(workload)), session),
             Self::Bucket(bucket) => fold(5, u64::from(bucket)),
             Self::Call(call) => fold(6, call),
             Self::Recorded(text) => fold(7, text),
@@ -106,7 +106,7 @@ impl fmt::Display for PromptCacheKey {
             Self::Constant => f.write_str("constant"),
             Self::Label(label) => write!(f, "label-{label}"),
             Self::User(workload, user) => write!(f, "user-{workload}-{user}"),
-            Self::Session(session) => write!(f, "session-{session}"),
+            Self::Session(workload, session) => write!(f, "session-{workload}-{session}"),
             Self::Bucket(bucket) => write!(f, "bucket-{bucket}"),
             Self::Call(call) => write!(f, "call-{call}"),
             Self::Recorded(text) => write!(f, "key-{text:016x}"),
@@ -121,7 +121,7 @@ pub struct Caller<'a> {
     pub workload: u32,
     /// Number of the user within the workload.
     pub user: u32,
-    /// Number of the session within the run.
+    /// Number of the session within the workload.
     pub session: u64,
     /// Number of the request within the run.
     pub call: u64,
@@ -144,7 +144,7 @@ impl Keying {
             Strategy::Constant => PromptCacheKey::Constant,
             Strategy::Label => PromptCacheKey::Label(caller.workload),
             Strategy::PerUser => PromptCacheKey::User(caller.workload, caller.user),
-            Strategy::PerSession => PromptCacheKey::Session(caller.session),
+            Strategy::PerSession => PromptCacheKey::Session(caller.workload, caller.session),
             Strategy::Buckets => PromptCacheKey::Bucket(self.bucket(caller, turn)),
             Strategy::PerCall => PromptCacheKey::Call(caller.call),
             Strategy::Recorded => {
@@ -158,7 +158,7 @@ impl Keying {
         let hashed = |value: u64| (mix(value) % buckets) as u32;
         match self.assign {
             Assign::User => hashed(u64::from(caller.workload) << 32 | u64::from(caller.user)),
-            Assign::Session => hashed(caller.session),
+            Assign::Session => hashed(fold(u64::from(caller.workload), caller.session)),
             Assign::RoundRobin => {
                 *turn += 1;
                 ((*turn - 1) % buckets) as u32

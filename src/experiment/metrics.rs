@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::client::key::PromptCacheKey;
-use crate::experiment::statistics::{Estimate, jackknife, mean_of, ratio_of_sums};
+use crate::experiment::statistics::{Estimate, Sum, jackknife};
 use crate::provider::price::Prices;
 use crate::provider::routing::MachineId;
 use crate::simulation::outcome::{Cause, Outcome};
@@ -109,6 +109,7 @@ pub const COLUMNS: &[Column] = &[
     mean("saving_usd", "what the cache saves"),
     ratio("saving_ratio", "saving_usd", "uncached_cost_usd", "share of the cost that the cache saves"),
     mean("warmup_requests", "requests of the warm-up, not counted"),
+    mean("skipped_lines", "bad lines of traces that were skipped on request"),
 ];
 
 /// The metrics that are compared with a baseline.
@@ -136,26 +137,26 @@ impl Row {
 
 /// One metric over replications, with its interval.
 pub fn summarize(rows: &[&Row], name: &str) -> Option<Estimate> {
-    let statistic = statistic(rows, name);
-    jackknife(rows.len(), statistic)
+    jackknife(rows.len(), statistic(rows, name)?)
 }
 
 /// The difference of a metric between two variants, replication by replication (common random numbers).
 pub fn paired_difference(rows: &[&Row], baseline: &[&Row], name: &str) -> Option<Estimate> {
-    let (this, that) = (statistic(rows, name), statistic(baseline, name));
+    let (this, that) = (statistic(rows, name)?, statistic(baseline, name)?);
     jackknife(rows.len().min(baseline.len()), |left_out| Some(this(left_out)? - that(left_out)?))
 }
 
-fn statistic(rows: &[&Row], name: &str) -> impl Fn(Option<usize>) -> Option<f64> {
-    let values = |name: &str| -> Vec<Option<f64>> { rows.iter().map(|row| row.get(name)).collect() };
+/// A metric of all replications, or of all but one; missing where any replication misses it.
+fn statistic(rows: &[&Row], name: &str) -> Option<impl Fn(Option<usize>) -> Option<f64>> {
+    let sum = |name: &str| Sum::of(rows.iter().map(|row| row.get(name)));
     let (above, below) = match COLUMNS[column(name)].summary {
-        Summary::Mean => (values(name), None),
-        Summary::Ratio(above, below) => (values(above), Some(values(below))),
+        Summary::Mean => (sum(name)?, None),
+        Summary::Ratio(above, below) => (sum(above)?, Some(sum(below)?)),
     };
-    move |left_out| match &below {
-        None => mean_of(&above, left_out),
-        Some(below) => ratio_of_sums(&above, below, left_out),
-    }
+    Some(move |left_out| match &below {
+        None => above.mean(left_out),
+        Some(below) => above.ratio(below, left_out),
+    })
 }
 
 /// Latencies: exact mean and maximum, quantiles from a histogram of microseconds within 0.1 %.
@@ -188,7 +189,9 @@ impl Latencies {
     }
 
     fn quantile_ms(&self, quantile: f64) -> Option<f64> {
-        (!self.histogram.is_empty()).then(|| self.histogram.value_at_quantile(quantile) as f64 / 1e3)
+        // The histogram answers with the top of a bin, which may lie above the largest value.
+        let millis = || (self.histogram.value_at_quantile(quantile) as f64 / 1e3).min(self.max.millis());
+        (!self.histogram.is_empty()).then(millis)
     }
 }
 
@@ -309,8 +312,8 @@ impl Metrics {
         usage.peak = usage.peak.max(usage.in_minute);
     }
 
-    /// The row. `measured_until` is the end of the time in which sessions start, where there is one.
-    pub fn row(&self, measured_until: Option<SimTime>) -> Row {
+    /// The row. `measured_until` is the end of the time in which requests are sent, where there is one.
+    pub fn row(&self, measured_until: Option<SimTime>, skipped_lines: u64) -> Row {
         let some = |value: u64| Some(value as f64);
         let share = |above: f64, below: f64| (below != 0.0).then(|| round_to(above / below, 6));
         let of_tokens = |value: u64| share(value as f64, self.prompt as f64);
@@ -360,6 +363,7 @@ impl Metrics {
             Some(round_to(saving, 9)),
             share(saving, self.uncached_cost.dollars()),
             some(self.warmup_requests),
+            some(skipped_lines),
         ]);
         debug_assert_eq!(row.len(), COLUMNS.len());
         Row(row)

@@ -1,7 +1,8 @@
 //! Warnings before a run whose hits are impossible, certain or left to luck.
 
 use crate::client::key::Strategy;
-use crate::client::workload::{SharedPrefix, Workload};
+use crate::client::shared_prefix::SharedPrefix;
+use crate::client::workload::Workload;
 use crate::experiment::scenario::Loaded;
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
 use crate::provider::write::{Semantics, Write};
@@ -31,7 +32,7 @@ fn longest_prompt(workload: &Workload) -> Option<u64> {
     }
     let chat = workload.chat.as_ref()?;
     let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1?;
-    Some(u64::from(chat.prefix_tokens) + turn * chat.turns.support().1?)
+    Some(u64::from(chat.prefix_tokens) + turn.saturating_mul(chat.turns.support().1?))
 }
 
 fn too_short(loaded: &Loaded, workload: &Workload) -> Option<String> {

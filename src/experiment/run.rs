@@ -1,6 +1,6 @@
 //! One replication of a scenario.
 
-use crate::client::workload::Traffic;
+use crate::client::session::Traffic;
 use crate::error::Result;
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::scenario::Loaded;
@@ -32,11 +32,11 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
     let measured_until =
         (generated && scenario.duration != Span::UNLIMITED).then(|| SimTime::ZERO + scenario.duration);
     let mut skipped = (0, Vec::new());
-    for (_, lines) in simulation.traffic().skipped() {
+    for lines in simulation.traffic().skipped() {
         skipped.0 += lines.count;
         skipped.1.extend(lines.first.iter().cloned());
     }
-    Ok(Report { row: metrics.row(measured_until), skipped })
+    Ok(Report { row: metrics.row(measured_until, skipped.0), skipped })
 }
 
 /// A simulation of one replication, ready to run.

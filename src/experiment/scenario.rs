@@ -1,18 +1,22 @@
 //! A scenario: a TOML file, one to one, with a provider's profile under it and changes laid over it.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-use crate::client::key::Strategy;
+use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::workload::{Client, Workload};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
 use crate::provider::profile::{Profile, Provider};
 use crate::provider::retention::Retention;
+use crate::provider::routing::{MOST_MACHINES, Overflow, Routing, Rule};
+use crate::random::{SpanDistribution, digest, fold};
 use crate::simulation::engine::Terms;
 use crate::units::Span;
 
@@ -23,7 +27,7 @@ pub struct Scenario {
     /// The question this scenario answers, in one line.
     #[serde(default)]
     pub title: String,
-    /// Sessions start within this time; those started run to their end.
+    /// Requests are sent within this time (after the first, for a trace).
     #[serde(default = "unlimited")]
     pub duration: Span,
     /// Requests that arrive within this time after the start are simulated but not counted.
@@ -63,6 +67,12 @@ fn yes() -> bool {
     true
 }
 
+/// The most replications of a scenario.
+const MOST_SEEDS: u32 = 100_000;
+
+/// The most values of an axis.
+const MOST_VALUES: i64 = 100_000;
+
 /// The variants of a sweep: every combination of its axes' values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +109,9 @@ impl Axis {
                 let Some((low, high)) = bounds else {
                     return Err(format!("`{range}` is no range of whole numbers: write \"1..64\" or a list"));
                 };
+                if high.saturating_sub(low) >= MOST_VALUES {
+                    return Err(format!("`{range}` has more than {MOST_VALUES} values"));
+                }
                 (low..=high).map(Value::Integer).collect()
             }
             other => vec![other.clone()],
@@ -158,9 +171,44 @@ impl Loaded {
         }
     }
 
-    /// The scenario as text: the same words give the same results.
-    pub fn fingerprint(&self) -> u64 {
-        crate::random::digest(&serde_json::to_string(&self.scenario).unwrap_or_default())
+    /// A digest of everything the results follow from: the scenario's values and the bytes of its traces.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let text = serde_json::to_string(&self.scenario).map_err(|error| Error::input(&self.name, error))?;
+        let mut sum = digest(text.as_bytes());
+        for trace in self.scenario.client.workload.values().filter_map(|workload| workload.trace.as_ref()) {
+            let path = self.folder.join(&trace.file.path);
+            let mut file = File::open(&path).map_err(|error| Error::io(&path, "open the trace", &error))?;
+            let mut chunk = vec![0; 1 << 20];
+            loop {
+                let read =
+                    file.read(&mut chunk).map_err(|error| Error::io(&path, "read the trace", &error))?;
+                if read == 0 {
+                    break;
+                }
+                sum = fold(sum, digest(&chunk[..read]));
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Whether every replication gives the same numbers: a trace, with nothing left to a draw.
+    pub fn is_deterministic(&self) -> bool {
+        let Scenario { client, provider, .. } = &self.scenario;
+        let Routing { rule, overflow, explore, .. } = provider.routing;
+        let constant = |law: &SpanDistribution| matches!(law, SpanDistribution::Constant(_));
+        let drawn_key = |key: &Keying| {
+            key.strategy == Strategy::Buckets && key.assign == Assign::Random
+                || key.strategy == Strategy::PerUser
+        };
+        let recorded = |workload: &Workload| {
+            workload.trace.is_some() && !drawn_key(workload.key.as_ref().unwrap_or(&client.key))
+        };
+        client.workload.values().all(recorded)
+            && rule == Rule::Home
+            && overflow != Overflow::Random
+            && explore == 0.0
+            && provider.latency.noise_sigma == 0.0
+            && provider.retention.lifetime.values().all(constant)
     }
 
     /// The retention policy in force for a workload.
@@ -233,12 +281,21 @@ fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
             other => other,
         })?,
         Some(_) => return Err(document.error(&profile_path, "must be the name of a profile")),
+        None if document.get(&provider).is_some_and(|value| !value.is_table()) => {
+            return Err(document.error(&provider, "must be a table, with at least a `profile`"));
+        }
         None => {
             return Err(
                 document.error(&profile_path, "is missing: name a profile, such as \"openai-classic\"")
             );
         }
     };
+    let workloads = KeyPath::from_iter(["client", "workload"]);
+    if document.get(&workloads).is_none() {
+        let example =
+            "is missing: describe the traffic in a table such as [client.workload.NAME.shared_prefix]";
+        return Err(document.error(&workloads, example));
+    }
     let mut layered = Document::default();
     layered.overlay(&provider, &profile.document);
     layered.overlay(&KeyPath::default(), document);
@@ -253,8 +310,15 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     provider.validate().map_err(|(below, message)| {
         (KeyPath::from_iter(["provider"].into_iter().chain(below.keys().iter().map(String::as_str))), message)
     })?;
-    if scenario.seeds == 0 {
-        return Err(at("seeds", "must be 1 or more".into()));
+    if !(1..=MOST_SEEDS).contains(&scenario.seeds) {
+        return Err(at("seeds", format!("must be from 1 to {MOST_SEEDS}")));
+    }
+    let partitions = client.workload.values().map(|w| &w.partition).collect::<BTreeSet<_>>().len();
+    if partitions * provider.routing.machines as usize > MOST_MACHINES as usize {
+        return Err(at(
+            "provider.routing.machines",
+            format!("all partitions together may have {MOST_MACHINES} machines"),
+        ));
     }
     if scenario.duration == Span::ZERO {
         return Err(at("duration", "must be above zero".into()));
@@ -278,19 +342,14 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
 
 fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::Result<(), (String, String)> {
     let Scenario { client, provider, duration, .. } = scenario;
-    let owned = |(field, message): (&str, String)| (field.to_string(), message);
-    workload.validate().map_err(owned)?;
-    if let Some(arrivals) = &workload.arrivals {
-        arrivals.validate().map_err(|(field, message)| (format!("arrivals.{field}"), message))?;
+    workload.validate()?;
+    if workload.arrivals.is_some() {
         if *duration == Span::UNLIMITED {
             return Err((
                 "arrivals".into(),
                 "generated traffic needs a duration: set `duration`, such as \"1h\"".into(),
             ));
         }
-    }
-    if let Some(key) = &workload.key {
-        key.validate().map_err(|(field, message)| (format!("key.{field}"), message))?;
     }
     let key = workload.key.as_ref().unwrap_or(&client.key);
     if key.strategy == Strategy::Recorded && workload.trace.is_none() {

@@ -21,6 +21,9 @@ use crate::units::round_to;
 /// Where the bucket count of a keying strategy stands.
 const CARDINALITY: &str = "client.key.buckets";
 
+/// The most runs of a sweep on one machine.
+const MOST_RUNS: u64 = 10_000_000;
+
 /// One variant of a scenario.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -58,10 +61,20 @@ impl Plan {
             let place =
                 |message: String| Error::input(format!("sweep.axis[{index}] ({})", axis.path), message);
             let path: KeyPath = axis.path.parse().map_err(place)?;
+            if ["seed", "seeds", "sweep", "title"].contains(&path.keys()[0].as_str()) {
+                return Err(place("cannot be an axis: it says how the sweep itself is played".into()));
+            }
             if axes.iter().any(|(known, _)| *known == path) {
                 return Err(place("this path has an axis already".into()));
             }
             axes.push((path, axis.values().map_err(place)?));
+        }
+        let runs = axes.iter().map(|(_, values)| values.len() as u64).product::<u64>();
+        if runs.saturating_mul(u64::from(loaded.scenario.seeds)) > MOST_RUNS {
+            return Err(Error::input(
+                "sweep",
+                format!("{runs} cells x {} seeds are more than {MOST_RUNS} runs", loaded.scenario.seeds),
+            ));
         }
         let mut cells = Vec::new();
         for values in combinations(&axes) {
@@ -79,7 +92,7 @@ impl Plan {
         }
         let axes: Vec<_> = axes.into_iter().map(|(path, _)| path.to_string()).collect();
         let baseline = baseline_cells(loaded, &axes, &cells)?;
-        let fingerprint = loaded.fingerprint();
+        let fingerprint = loaded.fingerprint()?;
         Ok(Self {
             axes,
             cells,

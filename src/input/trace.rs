@@ -105,9 +105,11 @@ impl TimeUnit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IdScope {
-    /// In the whole trace.
+    /// In this and every other trace of a scenario.
     #[default]
     Global,
+    /// Only within this trace.
+    Trace,
     /// Only within one session: no two sessions share anything, and every line must name its session.
     Session,
 }
@@ -303,7 +305,7 @@ impl TraceReader {
         copy_text("session", session, &mut record.session)?;
         copy_text("key", line.key.or(line.prompt_cache_key), &mut record.key)?;
         record.head = match line.first256 {
-            Some(value) => Some(digest(&text("first256", value)?)),
+            Some(value) => Some(digest(text("first256", value)?.as_bytes())),
             None => None,
         };
         self.read_ids(&line, record)?;

@@ -125,7 +125,8 @@ impl Cache {
     fn renew_owners(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         let Effect { access: Access { machine, scope, prompt, .. }, read, expiry, .. } = *effect;
         let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
-        let at = prompt.shareable;
+        // Only what this request read: a body beyond that is not its own.
+        let at = tree.ancestor(prompt.shareable, read);
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
             let depth = self
                 .rules
@@ -145,11 +146,12 @@ impl Cache {
         let mut written = Owner { key: owner, readers: scope, body: prompt, alive_until: expiry };
         match owners.iter_mut().find(|other| other.key == owner) {
             Some(known) => {
-                if self.rules.bodies == Bodies::One {
-                    store.forget(tree, written.scope(), known.body.shareable);
-                } else {
-                    written.alive_until = known.alive_until.max(expiry);
-                }
+                // What the former body shares with this one may outlive it.
+                let kept_until = match self.rules.bodies {
+                    Bodies::One => store.replace(tree, written.scope(), known.body.shareable, &effect.places),
+                    Bodies::Unbounded => known.alive_until,
+                };
+                written.alive_until = kept_until.max(expiry);
                 *known = written;
             }
             None => owners.push(written),

@@ -57,7 +57,7 @@ impl Latency {
         let mean = self.overhead
             + self.per_uncached_token.times(u64::from(uncached))
             + self.per_cached_token.times(u64::from(cached))
-            + Span(attention as u64);
+            + Span(u64::try_from(attention).unwrap_or(u64::MAX));
         if self.noise_sigma == 0.0 {
             return mean;
         }

@@ -15,9 +15,8 @@ use crate::error::{Error, Result};
 use crate::provider::machine::Latency;
 use crate::provider::price::Model;
 use crate::provider::retention::Retention;
-use crate::provider::routing::{Overflow, Routing, Rule};
+use crate::provider::routing::Routing;
 use crate::provider::write::Write;
-use crate::random::SpanDistribution;
 
 /// A provider as a scenario sees it: a profile with the scenario's changes laid over it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,12 +52,15 @@ impl Provider {
         self.routing.validate().map_err(at("routing"))?;
         self.write.validate().map_err(at("write"))?;
         self.latency.validate().map_err(at("latency"))?;
-        self.retention
-            .validate()
-            .map_err(|(policy, message)| (KeyPath::from_iter(["retention", "lifetime", &policy]), message))?;
+        self.retention.validate().map_err(|(field, message)| {
+            (KeyPath::from_iter(["retention"].into_iter().chain(field.split('.'))), message)
+        })?;
         for (name, model) in &self.models {
             let place = |(field, message)| (KeyPath::from_iter(["models", name, field]), message);
             model.validate().map_err(place)?;
+            if model.retention.is_empty() {
+                return Err(place(("retention", "needs at least one policy".into())));
+            }
             if let Some(policy) = model.retention.iter().find(|p| !self.retention.lifetime.contains_key(*p)) {
                 return Err(place((
                     "retention",
@@ -80,16 +82,6 @@ impl Provider {
             ));
         }
         Ok(())
-    }
-
-    /// Whether two replications of one trace give the same numbers: nothing is left to a draw.
-    pub fn is_deterministic(&self) -> bool {
-        let Routing { rule, overflow, .. } = self.routing;
-        let constant = |law: &SpanDistribution| matches!(law, SpanDistribution::Constant(_));
-        rule == Rule::Home
-            && overflow != Overflow::Random
-            && self.latency.noise_sigma == 0.0
-            && self.retention.lifetime.values().all(constant)
     }
 
     /// The chosen model.
@@ -166,12 +158,25 @@ pub fn shipped() -> impl Iterator<Item = &'static str> {
 impl Profile {
     /// Finds a profile by its shipped name or, if it ends in `.toml`, as a file relative to `folder`.
     pub fn load(name: &str, folder: &Path) -> Result<Self> {
+        Self::load_below(name, folder, &[])
+    }
+
+    /// The same, for a profile that others `above` extend.
+    fn load_below(name: &str, folder: &Path, above: &[&str]) -> Result<Self> {
+        if above.contains(&name) {
+            let chain = above.join(" extends ");
+            return Err(Error::input(
+                "provider.profile",
+                format!("{chain} extends {name}: a profile cannot extend itself"),
+            ));
+        }
+        let above = [above, &[name]].concat();
         if name.ends_with(".toml") {
             let path = folder.join(name);
             let text =
                 std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read profile", &error))?;
             let inner = path.parent().unwrap_or(folder);
-            return Self::parse(&path.display().to_string(), &text, inner);
+            return Self::parse(&path.display().to_string(), &text, inner, &above);
         }
         let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) else {
             let hint =
@@ -185,13 +190,13 @@ impl Profile {
                 ),
             ));
         };
-        Self::parse(&format!("scenarios/providers/{name}.toml"), text, folder)
+        Self::parse(&format!("scenarios/providers/{name}.toml"), text, folder, &above)
     }
 
-    fn parse(file: &str, text: &str, folder: &Path) -> Result<Self> {
+    fn parse(file: &str, text: &str, folder: &Path, above: &[&str]) -> Result<Self> {
         let mut tagged = Document::parse(file, text)?;
         let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
-            Some(Value::String(name)) => Some(Self::load(&name, folder)?),
+            Some(Value::String(name)) => Some(Self::load_below(&name, folder, above)?),
             Some(_) => return Err(Error::input(file, "extends: must be the name of a profile")),
             None => None,
         };
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_value_without_its_tag_is_refused() {
-        let error = |text| Profile::parse("p.toml", text, Path::new("")).unwrap_err().to_string();
+        let error = |text| Profile::parse("p.toml", text, Path::new(""), &[]).unwrap_err().to_string();
         assert!(
             error("[routing]\nmachines = 3\n").starts_with("p.toml:2: routing.machines: a profile's value")
         );

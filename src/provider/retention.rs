@@ -25,18 +25,24 @@ pub struct Retention {
 const LONGEST: [(&str, Span); 2] = [("in_memory", Span::from_seconds(3_600)), ("24h", Span::DAY)];
 
 impl Retention {
-    /// Checks that every lifetime keeps what its policy's name promises; the error names the key under
-    /// `lifetime`.
+    /// Checks that every lifetime keeps what its policy's name promises; the error names the key.
     pub fn validate(&self) -> Result<(), (String, String)> {
+        if !self.lifetime.contains_key(&self.default) {
+            let known: Vec<_> = self.lifetime.keys().map(String::as_str).collect();
+            return Err((
+                "default".into(),
+                format!("`{}` is not among the policies {}", self.default, known.join(", ")),
+            ));
+        }
         for (policy, law) in &self.lifetime {
             let (_, greatest) = law.support();
             if greatest == Some(0) {
-                return Err((policy.clone(), "a lifetime must be above zero".into()));
+                return Err((format!("lifetime.{policy}"), "a lifetime must be above zero".into()));
             }
             let Some((_, longest)) = LONGEST.iter().find(|(name, _)| name == policy) else { continue };
             if greatest.is_none_or(|greatest| greatest > longest.0) {
                 return Err((
-                    policy.clone(),
+                    format!("lifetime.{policy}"),
                     format!(
                         "`{law}` can last longer than {longest}, the most that `{policy}` keeps anything"
                     ),

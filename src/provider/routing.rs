@@ -50,7 +50,7 @@ pub struct Routing {
 }
 
 /// The largest fleet of one partition.
-const MOST_MACHINES: u32 = 1 << 20;
+pub const MOST_MACHINES: u32 = 1 << 20;
 
 /// The routing rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -234,7 +234,9 @@ impl Router {
         let explore = self.rules.explore;
         if explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore {
             let index = request.draws.below(Purpose::Explore, 1, fleet) as u32;
-            return Route { routing_key, machine: self.machine(request.partition, index), overflowed: false };
+            let machine = self.machine(request.partition, index);
+            self.record_explorer(routing_key, machine, request);
+            return Route { routing_key, machine, overflowed: false };
         }
         let (machine, overflowed) = match self.rules.rule {
             Rule::Home => {
@@ -404,6 +406,19 @@ impl Router {
         }
         self.record(key, rank, request);
         rank
+    }
+
+    /// Counts a request that was sent elsewhere: on its machine, or among the arrivals of its scope. It was
+    /// admitted at no rank.
+    fn record_explorer(&mut self, key: RoutingKey, machine: MachineId, request: &RouteRequest) {
+        if self.rules.rule != Rule::Home || self.rules.overflow == Overflow::None {
+            return;
+        }
+        match (self.rules.rate_over, self.rules.rate_count) {
+            (RateOver::Machine, _) => self.rates.of((u64::from(machine.0), 0)).record(request.now),
+            (_, RateCount::Admitted) => {}
+            (_, RateCount::Arrivals | RateCount::Tumbling) => self.record(key, 0, request),
+        }
     }
 
     fn is_full(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> bool {

@@ -123,11 +123,36 @@ impl Store {
         }
     }
 
-    /// Drops everything this scope holds on the path to `at`.
-    pub fn forget(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor) {
-        for PathStep { edge, .. } in tree.path(at) {
+    /// Drops what this scope holds on the path to `old`, but for the boundaries that a write at `kept` stores
+    /// again: replacing a body must not shorten the life of what both bodies contain. Answers until when that
+    /// lives.
+    pub fn replace(&mut self, tree: &PrefixTree, scope: Scope, old: Cursor, kept: &[Cursor]) -> SimTime {
+        let mut survivors: Vec<(EdgeId, Step)> = Vec::new();
+        for place in kept {
+            for PathStep { edge, leave, .. } in tree.path(*place) {
+                for step in self.steps.get(&(scope, edge)).into_iter().flatten() {
+                    if self.covers {
+                        survivors.push((edge, Step { depth: step.depth.min(leave), ..*step }));
+                    } else if step.depth == place.depth && place.depth <= leave {
+                        survivors.push((edge, *step));
+                    }
+                }
+            }
+        }
+        for PathStep { edge, .. } in tree.path(old) {
             self.steps.remove(&(scope, edge));
         }
+        let mut latest = SimTime::ZERO;
+        for (edge, Step { depth, expiry }) in survivors {
+            let steps = self.steps.entry((scope, edge)).or_default();
+            if self.covers {
+                cover(steps, depth, expiry)
+            } else {
+                mark(steps, depth, expiry)
+            };
+            latest = latest.max(expiry);
+        }
+        latest
     }
 
     /// Edges with boundaries in this store, dead ones not yet swept included.

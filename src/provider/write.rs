@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::prompt::{Cursor, Mark, MarkKind, PrefixTree, Prompt};
-use crate::units::{Span, Tokens};
+use crate::units::{MOST_TOKENS, Span, Tokens};
 
 /// Where one request writes: a few places on its own path.
 pub type Places = SmallVec<[Cursor; 2]>;
@@ -148,6 +148,12 @@ impl Write {
                 return Err((field, "must be 1 or more".into()));
             }
         }
+        let bounded = [("hidden_tokens", self.hidden_tokens), ("min_tokens", self.min_tokens)];
+        for (field, value) in bounded.into_iter().chain(positive) {
+            if value > MOST_TOKENS {
+                return Err((field, format!("must be {MOST_TOKENS} or less")));
+            }
+        }
         Ok(())
     }
 
@@ -189,9 +195,17 @@ impl Write {
     /// A request's own breakpoints in the order in which they are written.
     fn own_breakpoints(&self, marks: &[Mark]) -> impl Iterator<Item = Tokens> {
         let latest = |kind| marks.iter().rev().filter(move |mark| mark.kind == kind).map(|mark| mark.depth);
+        // A depth counts once, whatever ends there.
         let implicit = latest(MarkKind::Message).take(usize::from(self.implicit_breakpoint));
         let developer = latest(MarkKind::Developer).take(usize::from(self.developer_breakpoint));
-        implicit.chain(developer).chain(latest(MarkKind::Explicit))
+        let mut seen = Depths::new();
+        implicit.chain(developer).chain(latest(MarkKind::Explicit)).filter(move |depth| {
+            let fresh = !seen.contains(depth);
+            if fresh {
+                seen.push(*depth);
+            }
+            fresh
+        })
     }
 
     /// How many ends of messages a request looks back at: what a client must remember of its own prompts.

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::client::workload::{Request, Session, Traffic};
+use crate::client::session::{Request, Session, Traffic};
 use crate::error::Result;
 use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Cache, Effect};
@@ -152,7 +152,7 @@ impl Simulation {
                     if starts {
                         self.start_next(session.workload)?;
                     }
-                    if let Some(next) = self.traffic.next_turn(&mut session, now + outcome.timing.total) {
+                    if let Some(next) = self.traffic.next_turn(&session, now + outcome.timing.total) {
                         let slot = self.queue.sessions.put(Caller { session, starts: false });
                         self.queue.push(next, Kind::Arrival, slot);
                     }

@@ -1,0 +1,57 @@
+//! Conversations that grow turn by turn, in closed loop.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::shared_prefix::{check_prefix, shared_start};
+use crate::prompt::{Cursor, PrefixTree, Prompt};
+use crate::random::{CountDistribution, Draws, Purpose, SessionKey, SpanDistribution};
+use crate::units::Tokens;
+
+/// Conversations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    /// Tokens of the system prompt that all conversations share.
+    pub prefix_tokens: Tokens,
+    /// Turns of a conversation, at least 1.
+    pub turns: CountDistribution,
+    /// Tokens of a user's message.
+    pub user_tokens: CountDistribution,
+    /// Tokens of an answer, which becomes part of the next prompt.
+    pub output_tokens: CountDistribution,
+    /// Pause between an answer and the next message.
+    pub think: SpanDistribution,
+}
+
+impl Chat {
+    /// Checks what the types cannot say; the error names the field.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        check_prefix(self.prefix_tokens)?;
+        if self.turns.support().1 == Some(0) {
+            return Err(("turns", "must be 1 or more".into()));
+        }
+        if u64::from(self.prefix_tokens) + self.user_tokens.support().0 == 0 {
+            return Err(("user_tokens", "a prompt needs at least one token".into()));
+        }
+        Ok(())
+    }
+
+    /// The next prompt of a conversation, and the length of its answer. `history` is everything said so far, and
+    /// moves on; `None` begins one.
+    pub fn prompt(
+        &self,
+        shared: SessionKey,
+        history: &mut Option<Cursor>,
+        draws: Draws,
+        tree: &mut PrefixTree,
+    ) -> (Prompt, Tokens) {
+        let said = history.unwrap_or_else(|| shared_start(tree, shared, self.prefix_tokens));
+        let message = self.user_tokens.draw(draws, Purpose::PromptTokens).0;
+        let end = tree.append_private(said, draws.bits(Purpose::Content, 0), message);
+        let prompt = tree.prompt(end, 0, 0);
+        let output = self.output_tokens.draw(draws, Purpose::OutputTokens).0;
+        *history = Some(tree.append_private(end, draws.bits(Purpose::Content, 1), output));
+        (prompt, output)
+    }
+}
