@@ -86,6 +86,8 @@ enum Origin {
 pub struct Document {
     table: Table,
     origins: BTreeMap<KeyPath, Origin>,
+    /// Where a missing key is missed.
+    file: String,
 }
 
 impl Document {
@@ -102,7 +104,7 @@ impl Document {
             origins.insert(path.clone(), Origin::Line(file.to_string(), line_of(text, offset)));
         };
         record_lines(spanned.get_ref(), &KeyPath::default(), &mut record);
-        Ok(Self { table, origins })
+        Ok(Self { table, origins, file: file.to_string() })
     }
 
     /// The value at a path.
@@ -119,6 +121,13 @@ impl Document {
     /// Puts a value at a path, making the tables on the way; `origin` names who asked for it.
     pub fn set(&mut self, path: &KeyPath, value: Value, origin: &str) -> Result<()> {
         let (last, tables) = path.0.split_last().expect("a path has keys");
+        let named = Origin::Named(origin.to_string());
+        for depth in 1..path.0.len() {
+            let parent = KeyPath(path.0[..depth].to_vec());
+            if self.get(&parent).is_none() {
+                self.origins.insert(parent, named.clone());
+            }
+        }
         let mut table = &mut self.table;
         for (index, key) in tables.iter().enumerate() {
             let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
@@ -128,7 +137,7 @@ impl Document {
             })?;
         }
         table.insert(last.clone(), value);
-        self.origins.insert(path.clone(), Origin::Named(origin.to_string()));
+        self.origins.insert(path.clone(), named);
         Ok(())
     }
 
@@ -163,6 +172,7 @@ impl Document {
             table = entry.as_table_mut().expect("made a table");
         }
         merge(table, &upper.table);
+        self.file.clone_from(&upper.file);
         for (below, origin) in &upper.origins {
             self.origins.insert(path.join(below), origin.clone());
         }
@@ -175,7 +185,7 @@ impl Document {
             let rest = at.0.strip_prefix(path.0.as_slice())?;
             Some((KeyPath(rest.to_vec()), origin.clone()))
         };
-        Self { table, origins: self.origins.iter().filter_map(below).collect() }
+        Self { table, origins: self.origins.iter().filter_map(below).collect(), file: self.file.clone() }
     }
 
     /// The value at `path` as a `T`; a message names the offending key's origin.
@@ -203,7 +213,7 @@ impl Document {
             {
                 at = at.child(key);
             }
-            self.error(&at, with_nearest(message.lines().next().unwrap_or_default().trim()))
+            self.error(&at, in_plain_words(message.lines().next().unwrap_or_default().trim()))
         })
     }
 
@@ -213,7 +223,8 @@ impl Document {
         match known {
             Some(Origin::Line(file, line)) => Error::input(format!("{file}:{line}: {path}"), message),
             Some(Origin::Named(name)) => Error::input(format!("{name}: {path}"), message),
-            None => Error::input(path, message),
+            None if self.file.is_empty() => Error::input(path, message),
+            None => Error::input(format!("{}: {path}", self.file), message),
         }
     }
 }
@@ -247,8 +258,16 @@ fn quoted_after<'a>(message: &'a str, lead: &str) -> Option<&'a str> {
     message.split_once(lead)?.1.split('`').next()
 }
 
-/// Adds "did you mean" to a message that lists what is known.
-fn with_nearest(message: &str) -> String {
+/// Puts a message of the TOML reader into the words of this program, and adds "did you mean" to one that lists
+/// what is known.
+fn in_plain_words(message: &str) -> String {
+    let message = &match message.split_once("expected ") {
+        Some((found, "u32" | "u64" | "usize")) => format!("{found}expected a whole number of zero or more"),
+        Some((found, wanted)) if wanted.starts_with("struct ") || wanted.starts_with("a map") => {
+            format!("{found}expected a table")
+        }
+        _ => message.replace("missing field", "lacks the key"),
+    };
     let wrong =
         quoted_after(message, "unknown field `").or_else(|| quoted_after(message, "unknown variant `"));
     let Some((wrong, (_, known))) = wrong.zip(message.split_once("expected")) else {

@@ -354,7 +354,7 @@ pub type SpanDistribution = Distribution<Span>;
 /// A distribution of token counts or other whole numbers.
 pub type CountDistribution = Distribution<Count>;
 
-text_form!(SpanDistribution, "time span or distribution");
+text_form!(SpanDistribution, "time span or distribution", "\"5m\" or \"uniform(5m..10m)\"");
 
 impl serde::Serialize for CountDistribution {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -288,7 +288,7 @@ pub fn round_to(value: f64, places: u32) -> f64 {
 
 /// Serializes a type through its text form, and describes it as a pattern of text in the schema.
 macro_rules! text_form {
-    ($type:ty, $description:literal) => {
+    ($type:ty, $description:literal, $example:literal) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -296,8 +296,17 @@ macro_rules! text_form {
         }
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                        f.write_str(concat!("a ", $description, " such as ", $example))
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Visitor)
             }
         }
         impl schemars::JsonSchema for $type {
@@ -312,8 +321,8 @@ macro_rules! text_form {
 }
 pub(crate) use text_form;
 
-text_form!(Span, "time span");
-text_form!(Rate, "rate");
+text_form!(Span, "time span", "\"30s\" or \"5m\"");
+text_form!(Rate, "rate", "\"30/min\" or \"every 7m\"");
 
 #[cfg(test)]
 mod tests {

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::document::nearest;
 use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
-use output::Format;
+use output::{Format, talk};
 
 const HELP: &str = "\
 {about}
@@ -63,7 +64,7 @@ struct Common {
     #[arg(long = "set", value_name = "PATH=VALUE")]
     changes: Vec<String>,
     /// Replications, in place of the scenario's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     seeds: Option<u32>,
     /// How to print the answer [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
@@ -89,7 +90,7 @@ impl Common {
     fn warn(&self, warnings: &[String]) {
         if !self.quiet {
             for warning in warnings {
-                eprintln!("warning: {warning}");
+                talk(&format!("warning: {warning}"));
             }
         }
     }
@@ -107,17 +108,30 @@ const SHIPPED: [(&str, &str); 4] = [
     ("chat", include_str!("../../scenarios/chat.toml")),
 ];
 
+/// A profile named by a flag: a file is looked for from here, not from beside the scenario.
+fn from_here(profile: &str) -> String {
+    if !profile.ends_with(".toml") {
+        return profile.to_string();
+    }
+    std::path::absolute(profile).map_or(profile.to_string(), |path| path.display().to_string())
+}
+
 /// A scenario by the path of its file, or by the name of a shipped one.
 fn load(scenario: &str, changes: &[Change]) -> Result<Loaded> {
-    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == scenario) {
+    let is_file = Path::new(scenario).is_file();
+    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == scenario && !is_file) {
         let file = format!("scenarios/{name}.toml");
-        return Loaded::from_text(name, &file, text, Path::new("scenarios"), changes);
+        return Loaded::from_text(name, &file, text, Path::new(""), changes);
     }
     let path = PathBuf::from(scenario);
     if !path.exists() {
         let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
-        let message =
-            format!("there is no such file, and no shipped scenario of that name ({})", names.join(", "));
+        let hint = nearest(scenario, names.iter().copied())
+            .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let message = format!(
+            "there is no such file, and no shipped scenario of that name ({}){hint}",
+            names.join(", ")
+        );
         return Err(Error::input(scenario, message));
     }
     Loaded::from_file(&path, changes)
@@ -143,7 +157,7 @@ pub fn main() -> i32 {
     match answered {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {error}");
+            talk(&format!("error: {error}"));
             if matches!(error, Error::Interrupted(_)) { 130 } else { 2 }
         }
     }

@@ -7,7 +7,9 @@ use comfy_table::{CellAlignment, ContentArrangement, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
+use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
+use crate::units::round_to;
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,13 +31,52 @@ impl Format {
     }
 }
 
-/// Rows of text under a header.
+/// One field of a table.
+#[derive(Clone, Debug)]
+pub enum Field {
+    /// Text, or a number that is exact as it is written.
+    Text(String),
+    /// A number, with the decimal places a person wants.
+    Number(Option<f64>, usize),
+    /// A mean and its half-width, with their decimal places: one field for a person, two for a program.
+    Estimate(Option<Estimate>, usize),
+}
+
+impl<T: Into<String>> From<T> for Field {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl Field {
+    /// As a person reads it.
+    fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Number(value, places) => value.map_or(String::new(), |value| format!("{value:.places$}")),
+            Self::Estimate(value, places) => estimate(*value, *places),
+        }
+    }
+
+    /// As a program reads it: the value, and the half-width if this column has one.
+    fn plain(&self, with_interval: bool) -> Vec<String> {
+        let full = |value: Option<f64>| number(value.map(|value| round_to(value, 9)));
+        let (value, half_width) = match self {
+            Self::Text(text) => (text.clone(), None),
+            Self::Number(value, _) => (full(*value), None),
+            Self::Estimate(value, _) => (full(value.map(|e| e.mean)), value.and_then(|e| e.half_width)),
+        };
+        std::iter::once(value).chain(with_interval.then(|| full(half_width))).collect()
+    }
+}
+
+/// Rows of fields under a header.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Names of the columns.
     pub header: Vec<String>,
     /// The rows.
-    pub rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<Field>>,
 }
 
 impl Table {
@@ -45,7 +86,7 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row<S: Into<String>>(&mut self, fields: impl IntoIterator<Item = S>) {
+    pub fn row<F: Into<Field>>(&mut self, fields: impl IntoIterator<Item = F>) {
         self.rows.push(fields.into_iter().map(Into::into).collect());
     }
 
@@ -61,20 +102,37 @@ impl Table {
             Format::Markdown => format!("{}\n", self.aligned(presets::ASCII_MARKDOWN, None)),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(Vec::new());
-                for record in std::iter::once(&self.header).chain(&self.rows) {
+                let (header, rows) = self.plain();
+                for record in std::iter::once(header).chain(rows) {
                     writer.write_record(record).expect("memory takes every record");
                 }
                 String::from_utf8(writer.into_inner().expect("memory takes every record"))
                     .expect("text stays text")
             }
             Format::Json => {
-                let object = |row: &Vec<String>| -> serde_json::Map<String, serde_json::Value> {
-                    self.header.iter().cloned().zip(row.iter().map(|field| json_value(field))).collect()
+                let (header, rows) = self.plain();
+                let object = |row: Vec<String>| -> serde_json::Map<String, serde_json::Value> {
+                    header.iter().cloned().zip(row.iter().map(|field| json_value(field))).collect()
                 };
-                let rows: Vec<_> = self.rows.iter().map(object).collect();
+                let rows: Vec<_> = rows.into_iter().map(object).collect();
                 format!("{}\n", serde_json::to_string_pretty(&rows).expect("text is JSON"))
             }
         }
+    }
+
+    /// Header and rows for programs: every column with an interval becomes two.
+    fn plain(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let has_interval =
+            |index: usize| self.rows.iter().any(|row| matches!(row.get(index), Some(Field::Estimate(..))));
+        let intervals: Vec<bool> = (0..self.header.len()).map(has_interval).collect();
+        let names = self.header.iter().zip(&intervals);
+        let header = names.flat_map(|(name, interval)| {
+            std::iter::once(name.clone()).chain(interval.then(|| format!("{name}_ci95")))
+        });
+        let fields = |row: &Vec<Field>| -> Vec<String> {
+            row.iter().zip(&intervals).flat_map(|(field, interval)| field.plain(*interval)).collect()
+        };
+        (header.collect(), self.rows.iter().map(fields).collect())
     }
 
     fn aligned(&self, style: TableStyle, width: Option<u16>) -> String {
@@ -86,16 +144,20 @@ impl Table {
             .map(|name| if style == presets::NOTHING { name.replace('_', " ") } else { name.clone() });
         table.load_style(style).set_header(header);
         for row in &self.rows {
-            table.add_row(row);
+            // A bar inside a Markdown cell would end it.
+            let shown = |field: &Field| match style == presets::ASCII_MARKDOWN {
+                true => field.shown().replace('|', "\\|"),
+                false => field.shown(),
+            };
+            table.add_row(row.iter().map(shown));
         }
         if let Some(width) = width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         }
         for (index, column) in table.column_iter_mut().enumerate() {
-            let numeric = |row: &Vec<String>| {
-                row.get(index).is_none_or(|field| {
-                    field.is_empty() || field.starts_with(|c: char| c.is_ascii_digit() || "-+".contains(c))
-                })
+            let numeric = |row: &Vec<Field>| match row.get(index) {
+                Some(Field::Text(text)) => text.is_empty() || text.parse::<f64>().is_ok(),
+                _ => true,
             };
             if self.rows.iter().all(numeric) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -111,6 +173,19 @@ pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::input("stdout", error)),
         _ => Ok(()),
+    }
+}
+
+/// Says a line on stderr. Nobody need listen.
+pub fn talk(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A choice as it is written in a file.
+pub fn word(choice: &impl serde::Serialize) -> String {
+    match serde_json::to_value(choice) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => other.map_or(String::new(), |value| value.to_string()),
     }
 }
 
@@ -150,15 +225,17 @@ mod tests {
     #[test]
     fn every_format_says_the_same() {
         let mut table = Table::new(["name", "value"]);
-        table.row(["a,b", "1.50"]);
-        table.row(["c", ""]);
-        assert_eq!(table.render(Format::Csv), "name,value\n\"a,b\",1.50\nc,\n");
+        let half = Estimate { mean: 1.5, half_width: Some(0.25) };
+        table.row([Field::from("a,b"), Field::Estimate(Some(half), 2)]);
+        table.row([Field::from("c"), Field::Estimate(None, 2)]);
+        assert_eq!(table.render(Format::Csv), "name,value,value_ci95\n\"a,b\",1.5,0.25\nc,,\n");
         let json: serde_json::Value = serde_json::from_str(&table.render(Format::Json)).unwrap();
-        assert_eq!(json, serde_json::json!([{"name": "a,b", "value": 1.5}, {"name": "c", "value": null}]));
-        assert!(
-            table.render(Format::Markdown).starts_with("| name | value |\n|------|------:|\n")
-                || table.render(Format::Markdown).starts_with("| name | value |")
-        );
-        assert!(table.render(Format::Table).contains("a,b"));
+        let expected = serde_json::json!([
+            {"name": "a,b", "value": 1.5, "value_ci95": 0.25},
+            {"name": "c", "value": null, "value_ci95": null},
+        ]);
+        assert_eq!(json, expected);
+        assert!(table.render(Format::Markdown).contains("| a,b  | 1.50 ±0.25 |"));
+        assert!(table.render(Format::Table).contains(" a,b   1.50 ±0.25"));
     }
 }

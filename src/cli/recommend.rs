@@ -2,36 +2,38 @@
 
 use clap::Args;
 
-use crate::cli::Common;
-use crate::cli::output::{Format, Table, estimate, print, progress_bar};
+use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk, word};
+use crate::cli::{Common, from_here};
+use crate::client::key::Strategy;
 use crate::error::{Error, Result};
 use crate::experiment::preflight;
-use crate::experiment::recommend::{Card, Choice, RuleCard, recommend, scenario};
-use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::recommend::{Card, Choice, INDIFFERENCE, RuleCard, recommend, scenario};
+use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
 
 /// Say how many prompt_cache_key buckets to use: two formulas beside the simulation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Give a scenario, or the numbers you know:\n  cachecast recommend --rps 1.4 --prefix-tokens 6528 --prompt-tokens 6687"
+    after_help = "Give a scenario, or the numbers you know:\n  cachecast recommend --rps 1.4 --prefix-tokens 6600 --prompt-tokens 6687"
 )]
 pub struct Recommend {
     /// A scenario file, or the name of a shipped one
     #[arg(required_unless_present = "rps", conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
     scenario: Option<String>,
     /// Requests a second, all callers together
-    #[arg(long, requires_all = ["prefix_tokens", "prompt_tokens"])]
+    #[arg(long, requires_all = ["prefix_tokens", "prompt_tokens"], allow_negative_numbers = true)]
     rps: Option<f64>,
-    /// Tokens at the start of the prompt that all requests share
-    #[arg(long, value_name = "N")]
+    /// Tokens at the start of the prompt that all requests share (not cached_tokens: that is less by up to a step
+    /// and the hidden system message)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     prefix_tokens: Option<u32>,
     /// Tokens of the whole prompt
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     prompt_tokens: Option<u32>,
     /// Tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 300)]
     output_tokens: u32,
-    /// A shipped provider profile, or the path of a profile file (with --rps)
+    /// A shipped provider profile, or the path of a profile file
     #[arg(long, value_name = "PROFILE")]
     provider: Option<String>,
     #[command(flatten)]
@@ -48,22 +50,29 @@ impl Recommend {
         })?;
         bar.finish_and_clear();
         let format = self.common.format.unwrap_or_else(Format::for_stdout);
-        if format != Format::Table {
-            return table(&card, &card.rules, true).print(format);
+        let mut words = format!("{}\n", headline(&card, &loaded));
+        if format == Format::Table {
+            for rule in &card.rules {
+                words += &format!("\nUnder routing `{}`: {}\n", rule.rule, verdict(rule));
+                words += &table(&card, std::slice::from_ref(rule), false).render(format);
+            }
+            return print(&format!("{words}\n{}\n", conclusion(&card)));
         }
-        let mut text = format!("{}\n\n", headline(&card, &loaded));
         for rule in &card.rules {
-            text += &format!("Under routing `{}`: {}\n", rule.rule, verdict(rule));
-            text += &table(&card, std::slice::from_ref(rule), false).render(format);
-            text.push('\n');
+            words += &format!("Under routing `{}`: {}\n", rule.rule, verdict(rule));
         }
-        print(&format!("{text}{}\n", conclusion(&card)))
+        if !self.common.quiet {
+            talk(&format!("{words}{}", conclusion(&card)));
+        }
+        table(&card, &card.rules, true).print(format)
     }
 
     fn load(&self) -> Result<Loaded> {
         let mut changes = self.common.changes()?;
-        let provider =
-            self.provider.as_deref().map(|name| Change::new("provider.profile", name, "--provider"));
+        let provider = self
+            .provider
+            .as_deref()
+            .map(|name| Change::new("provider.profile", from_here(name), "--provider"));
         changes.splice(0..0, provider);
         let loaded = match (&self.scenario, self.rps, self.prefix_tokens, self.prompt_tokens) {
             (Some(name), ..) => super::load(name, &changes)?,
@@ -90,34 +99,56 @@ impl Recommend {
 
 fn headline(card: &Card, loaded: &Loaded) -> String {
     let Card { rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, .. } = card;
-    format!(
-        "{rpm:.1} requests a minute, profile {}, {seeds} replications, 95 % intervals\n\
+    let Scenario { client, provider, .. } = &loaded.scenario;
+    let mut words = format!(
+        "{rpm:.1} requests a minute; profile {}, {}; {} replications, 95 % intervals\n\
          \x20 minimum_buckets     = ceil(rpm / {limit_rpm}) = {minimum_buckets}\n\
-         \x20 recommended_buckets = ceil(rpm / 10) = {recommended_buckets}",
-        loaded.scenario.provider.profile
-    )
+         \x20 recommended_buckets = ceil(rpm / 10) = {recommended_buckets}\n\
+         \x20 simulated: buckets assigned by {}, overflow {}, costs of the input side",
+        provider.profile,
+        provider.model,
+        seeds,
+        word(&client.key.assign),
+        word(&provider.routing.overflow),
+    );
+    if client.key.strategy != Strategy::Buckets {
+        let strategy = word(&client.key.strategy);
+        words +=
+            &format!("\n  in place of client.key.strategy = {strategy}, which is shown as `as written`",);
+    }
+    words
 }
 
 /// What the simulation says under one rule.
 fn verdict(rule: &RuleCard) -> String {
     let best = &rule.choices[rule.best];
-    let mut words = format!("best simulated: {} buckets", best.buckets);
-    if rule.as_good.len() > 1 {
-        words += &format!("; not told apart from it with certainty: {}", ranges(rule));
-    }
-    let mut against = vec![];
-    let neighbours = [rule.best.checked_sub(1), Some(rule.best + 1), (rule.best != 0).then_some(0)];
-    for other in neighbours.into_iter().flatten().filter_map(|index| rule.choices.get(index)) {
-        let difference = format!("{} {}", other.buckets, points(other.behind_best));
-        if !against.contains(&difference) {
-            against.push(difference);
-        }
+    let edge = if rule.best + 1 == rule.choices.len() { ", the most that were tried" } else { "" };
+    let mut words = format!(
+        "best {}{edge}; as good (within {} points, hardly slower): {}",
+        count(best.buckets),
+        INDIFFERENCE * 100.0,
+        ranges(rule)
+    );
+    let others = [rule.best.checked_sub(1), Some(rule.best + 1), (rule.best > 1).then_some(0)];
+    let against: Vec<_> = others
+        .into_iter()
+        .flatten()
+        .filter_map(|index| rule.choices.get(index))
+        .map(|other| format!("{} over {}", points(other.behind_best), other.buckets))
+        .chain(
+            rule.written
+                .as_ref()
+                .map(|written| format!("{} over the key as written", points(written.behind_best))),
+        )
+        .collect();
+    if !against.is_empty() {
+        words += &format!("\n  its lead in points of token hit ratio, seed by seed: {}", against.join(", "));
     }
     words
-        + &format!(
-            "\n  its lead in points of token hit ratio, seed by seed, over {}",
-            against.join("; over ")
-        )
+}
+
+fn count(buckets: u32) -> String {
+    if buckets == 1 { "1 bucket".into() } else { format!("{buckets} buckets") }
 }
 
 /// The choices as good as the best, neighbours joined: "2-5, 8-18".
@@ -154,8 +185,10 @@ fn table(card: &Card, rules: &[RuleCard], with_rule: bool) -> Table {
     ]);
     let mut table = Table::new(header);
     for rule in rules {
+        if let Some(written) = &rule.written {
+            table.row(line(rule, written, with_rule, "", "as written"));
+        }
         for (index, choice) in rule.choices.iter().enumerate() {
-            let seconds = |value: Option<Estimate>| estimate(value.map(|e| e.scaled(1e-3)), 2);
             let notes = [
                 (index == rule.best, "best"),
                 (index != rule.best && rule.as_good.contains(&index), "as good"),
@@ -163,39 +196,53 @@ fn table(card: &Card, rules: &[RuleCard], with_rule: bool) -> Table {
                 (choice.buckets == card.recommended_buckets, "recommended_buckets"),
             ];
             let notes: Vec<_> = notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| *note).collect();
-            let Choice { buckets, token_hit_ratio, request_hit_ratio, behind_best, .. } = choice;
-            let mut line = if with_rule { vec![rule.rule.to_string()] } else { vec![] };
-            line.extend([
-                buckets.to_string(),
-                estimate(*token_hit_ratio, 4),
-                estimate(*request_hit_ratio, 4),
-                estimate(*behind_best, 4),
-                seconds(choice.ttft_p95_ms),
-                seconds(choice.total_p95_ms),
-                estimate(choice.usd_per_day, 2),
-                notes.join(", "),
-            ]);
-            table.row(line);
+            table.row(line(rule, choice, with_rule, &choice.buckets.to_string(), &notes.join(", ")));
         }
     }
     table
 }
 
-/// Whether the rules agree, and what it costs if the wrong one was believed.
+/// One choice.
+fn line(rule: &RuleCard, choice: &Choice, with_rule: bool, buckets: &str, note: &str) -> Vec<Field> {
+    let seconds = |value: Option<Estimate>| Field::Estimate(value.map(|e| e.scaled(1e-3)), 2);
+    let mut line: Vec<Field> = if with_rule { vec![rule.rule.into()] } else { vec![] };
+    line.extend([
+        buckets.into(),
+        Field::Estimate(choice.token_hit_ratio, 4),
+        Field::Estimate(choice.request_hit_ratio, 4),
+        Field::Estimate(choice.behind_best, 4),
+        seconds(choice.ttft_p95_ms),
+        seconds(choice.total_p95_ms),
+        Field::Estimate(choice.usd_per_day, 2),
+        note.into(),
+    ]);
+    line
+}
+
+/// Whether the rules agree, and what to do if they do not.
 fn conclusion(card: &Card) -> String {
-    if let Some(buckets) = card.agreed() {
-        return format!("Both rules agree: {buckets} buckets are as good as any.");
-    }
-    let mut words = String::from("The rules disagree, and nobody outside knows which is true:");
-    for (this, other) in [(0, 1), (1, 0)].map(|(a, b)| (&card.rules[a], &card.rules[b])) {
-        let buckets = this.recommended().buckets;
-        let cost = other.choice(buckets).and_then(|choice| choice.behind_best);
-        words += &format!(
-            "\n  {buckets} buckets suit `{}`; if `{}` is true they lose {} points of token hit ratio to its best",
-            this.rule,
-            other.rule,
-            points(cost)
-        );
+    let mut words = match card.agreed() {
+        Some(buckets) => format!("Both rules agree: {}, as good as any other number.", count(buckets)),
+        None => {
+            let (buckets, loss) = card.least_regret();
+            let best =
+                |rule: &RuleCard| format!("`{}` wants {}", rule.rule, count(rule.recommended().buckets));
+            format!(
+                "The rules disagree, and nobody outside knows which is true: {}.\n\
+                 Least regret: {}; whichever is true, that loses at most {:.2} points of token hit ratio to the best.",
+                card.rules.iter().map(best).collect::<Vec<_>>().join(", "),
+                count(buckets),
+                100.0 * loss
+            )
+        }
+    };
+    let ahead = |rule: &&RuleCard| {
+        let behind = rule.written.as_ref().and_then(|written| written.behind_best);
+        behind.is_some_and(|e| e.mean + e.half_width.unwrap_or(0.0) < -INDIFFERENCE)
+    };
+    if let Some(rule) = card.rules.iter().find(ahead) {
+        words +=
+            &format!("\nUnder `{}` no number of buckets reaches the key as written: keep that.", rule.rule);
     }
     words
 }

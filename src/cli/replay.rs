@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::run::{play, skipped_words, table};
 use crate::error::{Error, Result};
+use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
 
 /// Play a recorded trace against a provider
@@ -22,7 +23,7 @@ pub struct Replay {
     #[arg(long, default_value = "openai-classic")]
     provider: String,
     /// Tokens in one block of hash_ids
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     block_tokens: u32,
     /// Unit of the timestamps: ms, s or ns
     #[arg(long, value_parser = ["ms", "s", "ns"])]
@@ -46,13 +47,15 @@ pub struct Replay {
 impl Replay {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.load()?;
-        let reports = play(&loaded, self.requests.as_deref())?;
-        let (skipped, first) = &reports[0].skipped;
-        self.common.warn(&skipped_words(*skipped, first));
+        self.common.warn(&preflight::warnings(&loaded));
+        let reports = play(&loaded, self.requests.as_deref(), |report| {
+            self.common.warn(&skipped_words(&report.skipped));
+            match report.row.get("requests") {
+                Some(0.0) => Err(Error::input(&self.trace, "no request of this trace is counted")),
+                _ => Ok(()),
+            }
+        })?;
         let rows: Vec<_> = reports.into_iter().map(|report| report.row).collect();
-        if rows[0].get("requests") == Some(0.0) {
-            return Err(Error::input(&self.trace, "no request of this trace is counted"));
-        }
         self.common.print(&table(&rows))
     }
 

@@ -1,12 +1,12 @@
 //! `cachecast run`: one scenario, all its replications.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rayon::prelude::*;
 
 use crate::cli::Common;
-use crate::cli::output::Table;
+use crate::cli::output::{Field, Table};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, Column, Row, summarize};
 use crate::experiment::requests::RequestLog;
@@ -28,39 +28,49 @@ pub struct Run {
 impl Run {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.common.load(&self.scenario)?;
-        let reports = play(&loaded, self.requests.as_deref())?;
-        for (count, first) in reports.iter().map(|report| &report.skipped).take(1) {
-            self.common.warn(&skipped_words(*count, first));
-        }
+        let reports = play(&loaded, self.requests.as_deref(), |report| {
+            self.common.warn(&skipped_words(&report.skipped));
+            Ok(())
+        })?;
         let rows: Vec<_> = reports.into_iter().map(|report| report.row).collect();
         self.common.print(&table(&rows))
     }
 }
 
-/// All replications; the requests of the first are written where asked.
-pub(super) fn play(loaded: &Loaded, requests: Option<&std::path::Path>) -> Result<Vec<Report>> {
-    let first = match requests {
-        Some(path) => {
-            let mut log = RequestLog::create(path)?;
-            let report = replicate(loaded, 0, |outcome| log.write(outcome))?;
-            log.finish()?;
-            report
+/// All replications. The requests of the first are written where asked, once `accept` has seen its report.
+pub(super) fn play(
+    loaded: &Loaded,
+    requests: Option<&Path>,
+    accept: impl Fn(&Report) -> Result<()>,
+) -> Result<Vec<Report>> {
+    let mut log = requests.map(RequestLog::create).transpose()?;
+    if let Some(log) = &log {
+        // Ctrl-C leaves no unfinished file behind.
+        let unfinished = log.unfinished();
+        let _ = ctrlc::set_handler(move || {
+            let _ = std::fs::remove_file(&unfinished);
+            std::process::exit(130);
+        });
+    }
+    let first = replicate(loaded, 0, |outcome| {
+        if let Some(log) = &mut log {
+            log.write(outcome);
         }
-        None => replicate(loaded, 0, |_| ())?,
-    };
+    })?;
+    accept(&first)?;
+    if let Some(log) = log {
+        log.finish()?;
+    }
     let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| replicate(loaded, seed, |_| ()));
     let others: Vec<_> = others.collect::<Result<_>>()?;
     Ok(std::iter::once(first).chain(others).collect())
 }
 
 /// What to say of lines that were skipped.
-pub(super) fn skipped_words(count: u64, first: &[String]) -> Vec<String> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let more = count - first.len() as u64;
-    let rest = (more > 0).then(|| format!("and {more} more bad lines were skipped"));
-    first.iter().map(|message| format!("skipped: {message}")).chain(rest).collect()
+pub(super) fn skipped_words((count, first): &(u64, Vec<String>)) -> Vec<String> {
+    let named = first.iter().map(|message| format!("skipped: {message}"));
+    let total = (*count > 0).then(|| format!("{count} bad lines were skipped"));
+    named.chain(total).collect()
 }
 
 /// One line a metric.
@@ -70,9 +80,13 @@ pub(super) fn table(rows: &[Row]) -> Table {
     for Column { name, meaning, .. } in COLUMNS {
         let Some(summary) = summarize(&rows, name) else { continue };
         let places = if name.ends_with("tokens") || name.ends_with("requests") { 0 } else { 4 };
-        let number = |value: f64| format!("{value:.places$}");
-        let half = summary.half_width.map(|half| format!("±{half:.places$}"));
-        table.row([name.to_string(), number(summary.mean), half.unwrap_or_default(), meaning.to_string()]);
+        let number = |value| Field::Number(value, places);
+        table.row([
+            Field::from(*name),
+            number(Some(summary.mean)),
+            number(summary.half_width),
+            Field::from(*meaning),
+        ]);
     }
     table
 }

@@ -1,17 +1,21 @@
 //! `cachecast sweep`: every variant of a scenario, into CSV files.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use clap::Args;
 
 use crate::cli::Common;
-use crate::cli::output::{Table, estimate, progress_bar};
+use crate::cli::output::{Field, Table, progress_bar, talk};
+use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
+use crate::experiment::folder::Folder;
 use crate::experiment::metrics::{paired_difference, summarize};
 use crate::experiment::preflight;
-use crate::experiment::sweep::{Folder, Plan, Rows, plain};
+use crate::experiment::sweep::{Plan, Rows};
+use crate::experiment::tables::plain;
 
 /// Play every variant of a scenario, with every seed, and write CSVs of hit ratio and latency
 #[derive(Debug, Args)]
@@ -34,33 +38,38 @@ impl Sweep {
         let plan = Plan::new(&loaded)?;
         self.common.warn(&common_warnings(&plan));
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
+        let interrupted = on_interrupt();
         let folder = Folder::open(&plan, &path, self.resume)?;
-        let rows = self.play(&plan, &folder)?;
+        let rows = self.play(&plan, &folder, &interrupted)?;
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;
         if !self.common.quiet {
-            eprintln!("{} cells x {} seeds written to {}", plan.cells.len(), plan.seeds, path.display());
+            talk(&format!("{} cells x {} seeds written to {}", plan.cells.len(), plan.seeds, path.display()));
         }
         Ok(())
     }
 
     /// Plays what is missing. Ctrl-C ends it with the finished rows saved.
-    fn play(&self, plan: &Plan, folder: &Folder<'_>) -> Result<Rows> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        // A second handler (in a program that calls this twice) is refused; the first one goes on working.
-        let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    fn play(&self, plan: &Plan, folder: &Folder<'_>, interrupted: &AtomicBool) -> Result<Rows> {
         let finished = folder.finished();
         let bar = progress_bar(self.common.quiet);
         bar.set_length(plan.jobs() as u64);
         bar.set_position(finished.len() as u64);
-        let played = plan.play(&finished, |cell, seed, row| {
+        let skipped = Mutex::new(BTreeMap::new());
+        let played = plan.play(&finished, |cell, seed, report| {
             bar.inc(1);
+            if report.skipped.0 > 0 && seed == 0 {
+                let mut skipped = skipped.lock().expect("nothing panics with the lock");
+                skipped.insert(report.skipped.1.clone(), report.skipped.0);
+            }
             // A row that cannot be saved now is played again after an interruption; the final files will tell.
-            let _ = folder.add(cell, seed, row);
+            let _ = folder.add(cell, seed, &report.row);
             !interrupted.load(Ordering::Relaxed)
         });
         bar.finish_and_clear();
+        for (first, count) in skipped.into_inner().expect("nothing panics with the lock") {
+            self.common.warn(&skipped_words(&(count, first)));
+        }
         match played {
             Err(Error::Interrupted(_)) => {
                 folder.save()?;
@@ -75,6 +84,19 @@ impl Sweep {
     }
 }
 
+/// A flag that Ctrl-C raises; a second one ends the program at once.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    // A second handler (in a program that calls this twice) is refused; the first one goes on working.
+    let _ = ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    flag
+}
+
 /// Warnings that hold in every cell: what only some variants deserve is what the sweep is there to show.
 fn common_warnings(plan: &Plan) -> Vec<String> {
     let mut cells = plan.cells.iter().map(|cell| preflight::warnings(&cell.loaded));
@@ -84,47 +106,67 @@ fn common_warnings(plan: &Plan) -> Vec<String> {
 
 /// The main numbers, one line a cell.
 fn table(plan: &Plan, rows: &Rows) -> Table {
-    let mut header: Vec<_> = plan.axes.iter().map(|axis| short_name(axis)).collect();
-    header.extend(
-        [
-            "token_hit_ratio",
-            "request_hit_ratio",
-            "ceiling",
-            "overflow",
-            "ttft_p95_s",
-            "total_p95_s",
-            "cost_usd",
-        ]
-        .map(String::from),
-    );
+    let mut header = short_names(&plan.axes);
+    let names = [
+        "token_hit_ratio",
+        "request_hit_ratio",
+        "ceiling",
+        "overflow",
+        "ttft_p95_s",
+        "total_p95_s",
+        "cost_usd",
+    ];
+    header.extend(names.map(String::from));
     if plan.baseline.is_some() {
-        header.push("tokens vs baseline".into());
+        header.push("tokens_vs_baseline".into());
     }
     let mut table = Table::new(header);
     for (index, cell) in plan.cells.iter().enumerate() {
         let of_cell: Vec<_> = rows.0[index].iter().collect();
-        let shown = |name: &str, places: usize| estimate(summarize(&of_cell, name), places);
-        let seconds = |name: &str| {
-            let estimate_ms = summarize(&of_cell, name);
-            estimate(estimate_ms.map(|e| e.scaled(1e-3)), 2)
-        };
-        let mut line: Vec<_> = cell.values.iter().map(plain).collect();
-        line.extend([shown("token_hit_ratio", 4), shown("request_hit_ratio", 4)]);
-        line.push(
-            summarize(&of_cell, "ceiling_lifetime_ratio").map_or(String::new(), |e| format!("{:.4}", e.mean)),
-        );
-        line.push(summarize(&of_cell, "overflow_share").map_or(String::new(), |e| format!("{:.4}", e.mean)));
-        line.extend([seconds("ttft_p95_ms"), seconds("total_p95_ms"), shown("cost_usd", 4)]);
+        let shown = |name: &str| Field::Estimate(summarize(&of_cell, name), 4);
+        let mean = |name: &str| Field::Number(summarize(&of_cell, name).map(|e| e.mean), 4);
+        let seconds = |name: &str| Field::Estimate(summarize(&of_cell, name).map(|e| e.scaled(1e-3)), 2);
+        let mut line: Vec<Field> = cell.values.iter().map(|value| plain(value).into()).collect();
+        line.extend([
+            shown("token_hit_ratio"),
+            shown("request_hit_ratio"),
+            mean("ceiling_lifetime_ratio"),
+            mean("overflow_share"),
+            seconds("ttft_p95_ms"),
+            seconds("total_p95_ms"),
+            shown("cost_usd"),
+        ]);
         if let Some(baseline) = &plan.baseline {
             let of_baseline: Vec<_> = rows.0[baseline[index]].iter().collect();
-            line.push(estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));
+            line.push(Field::Estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));
         }
         table.row(line);
     }
     table
 }
 
-/// The last key of a path; in a table the rest is noise.
-fn short_name(axis: &str) -> String {
-    axis.rsplit('.').next().unwrap_or(axis).to_string()
+/// The last keys of the paths, as many as tell them apart: the rest is noise in a table.
+fn short_names(axes: &[String]) -> Vec<String> {
+    let last = |axis: &str, keys: usize| {
+        let all: Vec<_> = axis.split('.').collect();
+        all[all.len().saturating_sub(keys)..].join(".")
+    };
+    let name = |axis: &String| {
+        let unique =
+            |keys: &usize| axes.iter().filter(|other| last(other, *keys) == last(axis, *keys)).count() == 1;
+        (1..8).find(unique).map_or(axis.clone(), |keys| last(axis, keys))
+    };
+    axes.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_axes_are_as_short_as_they_can_be() {
+        let axes =
+            ["client.workload.a.key.buckets", "client.workload.b.key.buckets", "provider.routing.rule"];
+        assert_eq!(short_names(&axes.map(String::from)), ["a.key.buckets", "b.key.buckets", "rule"]);
+    }
 }

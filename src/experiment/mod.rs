@@ -1,15 +1,19 @@
 //! The questions: a run, a sweep, a recommendation; and the answers, written as CSV.
 //!
-//! Reading order: a [`scenario`] is a TOML file; [`run`] plays one replication of it into one row of
-//! [`metrics`], its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds into [`results`], with the intervals of [`statistics`];
-//! [`recommend`] asks how many buckets; [`preflight`] warns before a run whose answer is certain.
+//! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
+//! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
+//! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
+//! into [`tables`] of a [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
 
-pub mod metrics;
-pub mod preflight;
-pub mod recommend;
-pub mod requests;
-pub mod results;
-pub mod run;
 pub mod scenario;
+pub mod axes;
+pub mod preflight;
 pub mod statistics;
+pub mod metrics;
+pub mod run;
+pub mod results;
+pub mod requests;
 pub mod sweep;
+pub mod tables;
+pub mod folder;
+pub mod recommend;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use toml::Value;
 
+use crate::client::key::Strategy;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{Row, paired_difference, summarize};
 use crate::experiment::preflight::requests_per_minute;
@@ -18,8 +19,23 @@ use crate::experiment::sweep::{Finished, Plan};
 /// Requests a minute that a bucket is filled to by the recommended formula, leaving a third of the limit free.
 const COMFORTABLE_RPM: f64 = 10.0;
 
+/// The highest rate that is simulated request by request.
+const MOST_RPS: f64 = 1_000.0;
+
 /// The most bucket counts that are simulated.
 const MOST_CHOICES: usize = 24;
+
+/// Token hit ratios closer than this are as good as equal: a tenth of a point.
+pub const INDIFFERENCE: f64 = 0.001;
+
+/// A choice as good as the best may be slower by this share of its time to first token.
+const SLOWER: f64 = 0.05;
+
+/// Choices whose time to first token (p95) is beyond this multiple of the fastest are not candidates.
+const TOO_SLOW: f64 = 1.5;
+
+/// With fewer replications an interval says next to nothing.
+const LEAST_SEEDS: u32 = 5;
 
 /// A recommendation with everything it rests on.
 #[derive(Clone, Debug)]
@@ -45,10 +61,13 @@ pub struct RuleCard {
     pub rule: &'static str,
     /// Every bucket count that was simulated.
     pub choices: Vec<Choice>,
-    /// Position of the best choice: the highest token hit ratio.
+    /// Position of the best choice: the highest token hit ratio among those that are not far slower than others.
     pub best: usize,
-    /// Positions of the choices whose difference to the best may be zero (95 %, pointwise), the best included.
+    /// Positions of the choices that are as good: with 95 % confidence (pointwise) within [`INDIFFERENCE`] of the
+    /// best, and hardly slower. The best is among them.
     pub as_good: Vec<usize>,
+    /// The scenario's own keying, where that is not buckets.
+    pub written: Option<Choice>,
 }
 
 /// One bucket count.
@@ -68,6 +87,30 @@ pub struct Choice {
     pub usd_per_day: Option<Estimate>,
     /// Token hit ratio of the best choice minus that of this one, seed by seed.
     pub behind_best: Option<Estimate>,
+    /// Time to first token (p95) of this choice minus that of the best, seed by seed.
+    pub slower_than_best_ms: Option<Estimate>,
+}
+
+impl Choice {
+    fn new(buckets: u32, rows: &[&Row], best: &[&Row], day: f64) -> Self {
+        Self {
+            buckets,
+            token_hit_ratio: summarize(rows, "token_hit_ratio"),
+            request_hit_ratio: summarize(rows, "request_hit_ratio"),
+            ttft_p95_ms: summarize(rows, "ttft_p95_ms"),
+            total_p95_ms: summarize(rows, "total_p95_ms"),
+            usd_per_day: summarize(rows, "cost_usd").map(|cost| cost.scaled(day)),
+            behind_best: paired_difference(best, rows, "token_hit_ratio"),
+            slower_than_best_ms: paired_difference(rows, best, "ttft_p95_ms"),
+        }
+    }
+
+    fn is_as_good_as(&self, best: &Self) -> bool {
+        let upper = |e: Estimate| e.mean + e.half_width.unwrap_or(0.0);
+        let patience = best.ttft_p95_ms.map_or(0.0, |ttft| ttft.mean * SLOWER);
+        self.behind_best.is_some_and(|behind| upper(behind) <= INDIFFERENCE)
+            && self.slower_than_best_ms.is_some_and(|slower| upper(slower) <= patience)
+    }
 }
 
 impl RuleCard {
@@ -75,32 +118,33 @@ impl RuleCard {
     pub fn recommended(&self) -> &Choice {
         &self.choices[self.as_good[0]]
     }
-
-    /// The choice with this many buckets.
-    pub fn choice(&self, buckets: u32) -> Option<&Choice> {
-        self.choices.iter().find(|choice| choice.buckets == buckets)
-    }
 }
 
 impl Card {
-    /// Whether one bucket count is as good as the best under every rule, and which is the smallest.
+    /// The smallest bucket count that is as good as the best under every rule, if there is one.
     pub fn agreed(&self) -> Option<u32> {
         let (first, others) = self.rules.split_first()?;
-        let as_good = |card: &RuleCard, buckets: u32| {
-            card.as_good.iter().any(|index| card.choices[*index].buckets == buckets)
+        let everywhere = |index: &&usize| others.iter().all(|card| card.as_good.contains(index));
+        first.as_good.iter().find(everywhere).map(|index| first.choices[*index].buckets)
+    }
+
+    /// The bucket count that loses least to the best where it loses most, with that loss in token hit ratio.
+    pub fn least_regret(&self) -> (u32, f64) {
+        let loss = |rule: &RuleCard, index: usize| {
+            rule.choices[index].behind_best.map_or(f64::INFINITY, |behind| behind.mean)
         };
-        let candidates = first.as_good.iter().map(|index| first.choices[*index].buckets);
-        candidates.into_iter().find(|buckets| others.iter().all(|card| as_good(card, *buckets)))
+        let worst = |index: usize| self.rules.iter().map(|rule| loss(rule, index)).fold(0.0, f64::max);
+        let choices = &self.rules[0].choices;
+        let best = (0..choices.len()).min_by(|a, b| worst(*a).total_cmp(&worst(*b))).unwrap_or(0);
+        (choices[best].buckets, worst(best))
     }
 }
 
 /// A scenario of one shared prefix, from the few numbers an operator knows.
 pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens: u32) -> Result<String> {
-    if !(rps.is_finite() && rps > 0.0) {
-        return Err(Error::input(
-            "--rps",
-            format!("`{rps}` must be a rate above zero, in requests a second"),
-        ));
+    if !(rps > 0.0 && rps <= MOST_RPS) {
+        let message = format!("`{rps}` must be above zero and at most {MOST_RPS}, in requests a second");
+        return Err(Error::input("--rps", message));
     }
     if prefix_tokens == 0 || prefix_tokens > prompt_tokens {
         return Err(Error::input(
@@ -126,8 +170,16 @@ pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens:
 
 /// Simulates bucket counts under both rules; `progress` is told of the runs done and the runs to do.
 pub fn recommend(loaded: &Loaded, progress: impl Fn(usize, usize) + Sync) -> Result<Card> {
-    let workloads = loaded.scenario.client.workload.values();
-    let rates: Option<Vec<f64>> = workloads.map(requests_per_minute).collect();
+    let workloads = &loaded.scenario.client.workload;
+    if loaded.scenario.seeds < LEAST_SEEDS {
+        return Err(loaded.error("seeds", format!("must be {LEAST_SEEDS} or more for a recommendation")));
+    }
+    if let Some((name, _)) = workloads.iter().find(|(_, workload)| workload.key.is_some()) {
+        let message =
+            "a recommendation turns client.key, which this workload does not use: take its own key out";
+        return Err(loaded.error(&format!("client.workload.{name}.key"), message));
+    }
+    let rates: Option<Vec<f64>> = workloads.values().map(requests_per_minute).collect();
     let rpm: f64 = rates
         .ok_or_else(|| {
             loaded.error("client.workload", "a recommendation needs generated traffic, not a trace")
@@ -140,7 +192,8 @@ pub fn recommend(loaded: &Loaded, progress: impl Fn(usize, usize) + Sync) -> Res
         (buckets_at(f64::from(limit_rpm)), buckets_at(COMFORTABLE_RPM));
     let counts = choices(minimum_buckets, recommended_buckets);
     let rules = ["home", "pool"];
-    let runs = counts.len() * loaded.scenario.seeds as usize * rules.len();
+    let written = usize::from(loaded.scenario.client.key.strategy != Strategy::Buckets);
+    let runs = (counts.len() + written) * loaded.scenario.seeds as usize * rules.len();
     let done = AtomicUsize::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, runs);
     let rules = rules.iter().map(|rule| rule_card(loaded, rule, &counts, &tick)).collect::<Result<_>>()?;
@@ -171,44 +224,52 @@ fn rule_card(
     counts: &[u32],
     tick: &(impl Fn() + Sync),
 ) -> Result<RuleCard> {
+    let written = loaded.scenario.client.key.strategy;
+    let under_rule = loaded.with(&[
+        Change::new("provider.routing.rule", rule, "recommend"),
+        Change::new("attribution", false, "recommend"),
+        Change::new("sweep", toml::Table::new(), "recommend"),
+    ])?;
+    let play = |loaded: &Loaded| {
+        Plan::new(loaded)?.play(&Finished::default(), |_, _, _| {
+            tick();
+            true
+        })
+    };
     let values: Vec<Value> = counts.iter().map(|count| Value::Integer(i64::from(*count))).collect();
     let axis = toml::Table::from_iter([
         ("path".to_string(), Value::String("client.key.buckets".into())),
         ("values".to_string(), Value::Array(values)),
     ]);
-    let sweep = toml::Table::from_iter([("axis".to_string(), Value::Array(vec![Value::Table(axis)]))]);
-    let loaded = loaded.with(&[
+    let rows = play(&under_rule.with(&[
         Change::new("client.key.strategy", "buckets", "recommend"),
-        Change::new("provider.routing.rule", rule, "recommend"),
-        Change::new("attribution", false, "recommend"),
-        Change::new("sweep", sweep, "recommend"),
-    ])?;
-    let rows = Plan::new(&loaded)?.play(&Finished::default(), |_, _, _| {
-        tick();
-        true
-    })?;
+        Change::new("sweep.axis", vec![axis], "recommend"),
+    ])?)?;
     let rows: Vec<Vec<&Row>> = rows.0.iter().map(|rows| rows.iter().collect()).collect();
-    let ratio = |rows: &Vec<&Row>| summarize(rows, "token_hit_ratio").map_or(0.0, |estimate| estimate.mean);
-    // Of equals, the fewest buckets.
-    let best =
-        (0..rows.len()).rev().max_by(|a, b| ratio(&rows[*a]).total_cmp(&ratio(&rows[*b]))).unwrap_or(0);
-    let day = day_factor(&loaded);
-    let choice = |(buckets, of_choice): (&u32, &Vec<&Row>)| Choice {
-        buckets: *buckets,
-        token_hit_ratio: summarize(of_choice, "token_hit_ratio"),
-        request_hit_ratio: summarize(of_choice, "request_hit_ratio"),
-        ttft_p95_ms: summarize(of_choice, "ttft_p95_ms"),
-        total_p95_ms: summarize(of_choice, "total_p95_ms"),
-        usd_per_day: summarize(of_choice, "cost_usd").map(|cost| cost.scaled(day)),
-        behind_best: paired_difference(&rows[best], of_choice, "token_hit_ratio"),
+    let best = best_of(&rows);
+    let day = day_factor(loaded);
+    let choice = |buckets, of_choice: &[&Row]| Choice::new(buckets, of_choice, &rows[best], day);
+    let choices: Vec<_> = counts.iter().zip(&rows).map(|(count, rows)| choice(*count, rows)).collect();
+    let as_good = |index: &usize| *index == best || choices[*index].is_as_good_as(&choices[best]);
+    let as_good = (0..choices.len()).filter(as_good).collect();
+    let written = match written {
+        Strategy::Buckets => None,
+        _ => {
+            let rows = play(&under_rule)?;
+            Some(choice(0, &rows.0[0].iter().collect::<Vec<_>>()))
+        }
     };
-    let choices: Vec<_> = counts.iter().zip(&rows).map(choice).collect();
-    let may_equal_best = |index: &usize| {
-        let behind = choices[*index].behind_best;
-        behind.is_some_and(|e| e.half_width.is_some_and(|half| e.mean - half <= 0.0) || e.mean == 0.0)
-    };
-    let as_good = (0..choices.len()).filter(may_equal_best).collect();
-    Ok(RuleCard { rule, choices, best, as_good })
+    Ok(RuleCard { rule, choices, best, as_good, written })
+}
+
+/// The highest token hit ratio among the choices that are not far slower than the fastest; of equals, the fewest
+/// buckets.
+fn best_of(rows: &[Vec<&Row>]) -> usize {
+    let mean = |index: usize, name: &str| summarize(&rows[index], name).map_or(0.0, |estimate| estimate.mean);
+    let fastest = (0..rows.len()).map(|index| mean(index, "ttft_p95_ms")).fold(f64::INFINITY, f64::min);
+    let candidates = (0..rows.len()).filter(|index| mean(*index, "ttft_p95_ms") <= TOO_SLOW * fastest);
+    let ratio = |index: &usize| mean(*index, "token_hit_ratio");
+    candidates.rev().max_by(|a, b| ratio(a).total_cmp(&ratio(b))).unwrap_or(0)
 }
 
 /// How often the counted part of a run fits into a day.
@@ -226,7 +287,7 @@ mod tests {
     fn the_formulas_of_the_public_study() {
         let text = scenario(1.4, 6_600, 6_687, 300).unwrap();
         let loaded =
-            Loaded::from_text("r", "r", &text, Path::new(""), &[Change::new("seeds", 3, "test")]).unwrap();
+            Loaded::from_text("r", "r", &text, Path::new(""), &[Change::new("seeds", 5, "test")]).unwrap();
         let card = recommend(&loaded, |_, _| ()).unwrap();
         assert_eq!((card.minimum_buckets, card.recommended_buckets), (6, 9));
         for rule in &card.rules {

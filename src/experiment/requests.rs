@@ -49,6 +49,11 @@ impl RequestLog {
         Ok(Self { path: path.to_path_buf(), writer, file, failed })
     }
 
+    /// Where the unfinished file stands.
+    pub fn unfinished(&self) -> PathBuf {
+        self.file.unfinished()
+    }
+
     /// Adds a request. A failure is reported when the file is finished.
     pub fn write(&mut self, outcome: &Outcome) {
         if self.failed.is_some() {

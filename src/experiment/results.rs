@@ -21,8 +21,21 @@ impl Unpublished {
         if path.is_dir() {
             return Err(Error::input(path.display(), "is a folder: name a file"));
         }
-        let file = NamedTempFile::new_in(folder).map_err(|error| Error::io(path, "write", &error))?;
+        if !folder.is_dir() {
+            return Err(Error::input(
+                path.display(),
+                format!("the folder `{}` is not there", folder.display()),
+            ));
+        }
+        // The error of the temporary file would name that, which is nobody's concern.
+        let file = NamedTempFile::new_in(folder)
+            .map_err(|error| Error::io(path, "write", &std::io::Error::from(error.kind())))?;
         Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Where it stands until it is published.
+    pub fn unfinished(&self) -> PathBuf {
+        self.file.path().to_path_buf()
     }
 
     /// A handle to write with.
@@ -79,7 +92,8 @@ pub fn write_csv(path: &Path, header: &[String], rows: impl Iterator<Item = Vec<
 /// Makes a folder for results and checks that files can be written there.
 pub fn prepare_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make the folder", &error))?;
-    NamedTempFile::new_in(folder).map_err(|error| Error::io(folder, "write into the folder", &error))?;
+    NamedTempFile::new_in(folder)
+        .map_err(|error| Error::io(folder, "write into the folder", &std::io::Error::from(error.kind())))?;
     Ok(())
 }
 

@@ -14,7 +14,6 @@ use crate::client::workload::{Client, Workload};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
 use crate::provider::profile::{Profile, Provider};
-use crate::provider::retention::Retention;
 use crate::provider::routing::{MOST_MACHINES, Overflow, Routing, Rule};
 use crate::random::{SpanDistribution, digest, fold};
 use crate::simulation::engine::Terms;
@@ -331,6 +330,11 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     }
     client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
     provider.policy(client.retention.as_deref()).map_err(|message| at("client.retention", message))?;
+    let unrecorded = |workload: &&Workload| workload.trace.is_none() && workload.key.is_none();
+    if client.key.strategy == Strategy::Recorded && client.workload.values().any(|w| unrecorded(&w)) {
+        let message = "`recorded` takes its keys from a trace, and not every workload is one";
+        return Err(at("client.key.strategy", message.into()));
+    }
     for (name, workload) in &client.workload {
         validate_workload(scenario, workload).map_err(|(field, message)| {
             let below = field.split('.').filter(|key| !key.is_empty());
@@ -341,32 +345,17 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
 }
 
 fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::Result<(), (String, String)> {
-    let Scenario { client, provider, duration, .. } = scenario;
+    let Scenario { provider, duration, .. } = scenario;
     workload.validate()?;
-    if workload.arrivals.is_some() {
-        if *duration == Span::UNLIMITED {
-            return Err((
-                "arrivals".into(),
-                "generated traffic needs a duration: set `duration`, such as \"1h\"".into(),
-            ));
-        }
+    if workload.arrivals.is_some() && *duration == Span::UNLIMITED {
+        let message = "generated traffic needs a duration: set `duration`, such as \"1h\"";
+        return Err(("arrivals".into(), message.into()));
     }
-    let key = workload.key.as_ref().unwrap_or(&client.key);
-    if key.strategy == Strategy::Recorded && workload.trace.is_none() {
-        let place = if workload.key.is_some() { "key.strategy" } else { "" };
-        return Err((
-            place.into(),
-            "strategy `recorded` takes its keys from a trace; this workload is none".into(),
-        ));
+    if workload.trace.is_none() && workload.key.as_ref().is_some_and(|key| key.strategy == Strategy::Recorded)
+    {
+        let message = "`recorded` takes its keys from a trace, and this workload is none";
+        return Err(("key.strategy".into(), message.into()));
     }
     provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
     Ok(())
-}
-
-/// What a provider's lifetimes mean for a message: the policy with its law.
-pub fn describe_policy(retention: &Retention, policy: &str) -> String {
-    match retention.lifetime.get(policy) {
-        Some(law) => format!("{policy} ({law})"),
-        None => policy.to_string(),
-    }
 }

@@ -196,7 +196,15 @@ impl Profile {
     fn parse(file: &str, text: &str, folder: &Path, above: &[&str]) -> Result<Self> {
         let mut tagged = Document::parse(file, text)?;
         let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
-            Some(Value::String(name)) => Some(Self::load_below(&name, folder, above)?),
+            Some(Value::String(name)) => {
+                let base = Self::load_below(&name, folder, above).map_err(|error| match error {
+                    Error::Input { place, message } if place == "provider.profile" => {
+                        tagged.error(&KeyPath::from_iter(["extends"]), message)
+                    }
+                    other => other,
+                });
+                Some(base?)
+            }
             Some(_) => return Err(Error::input(file, "extends: must be the name of a profile")),
             None => None,
         };
@@ -228,7 +236,10 @@ fn strip(
                 let parsed = parsed.map_err(|error| {
                     tagged.error(
                         &at,
-                        format!("needs tag = \"doc\" | \"fit\" | \"guess\" and a source: {error}"),
+                        format!(
+                            "needs tag = \"doc\" | \"fit\" | \"guess\" and a source: {}",
+                            error.message().lines().next().unwrap_or_default()
+                        ),
                     )
                 })?;
                 plain.replace(&at, value);

@@ -25,6 +25,11 @@ pub struct Retention {
 const LONGEST: [(&str, Span); 2] = [("in_memory", Span::from_seconds(3_600)), ("24h", Span::DAY)];
 
 impl Retention {
+    /// A policy with its law, for tables.
+    pub fn describe(&self, policy: &str) -> String {
+        self.lifetime.get(policy).map_or(policy.to_string(), |law| format!("{policy} ({law})"))
+    }
+
     /// Checks that every lifetime keeps what its policy's name promises; the error names the key.
     pub fn validate(&self) -> Result<(), (String, String)> {
         if !self.lifetime.contains_key(&self.default) {

@@ -1,0 +1,130 @@
+//! The folder a sweep writes into, and the unfinished rows that `--resume` goes on from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::experiment::metrics::{COLUMNS, Row};
+use crate::experiment::results::{number, prepare_folder, write_file};
+use crate::experiment::sweep::{Finished, Plan, Rows};
+use crate::experiment::tables::tables_of;
+
+/// The folder a sweep writes into, with the unfinished rows of a run that was stopped.
+pub struct Folder<'a> {
+    plan: &'a Plan,
+    path: PathBuf,
+    progress: Mutex<(Finished, Instant)>,
+}
+
+/// Rows are saved this often while a sweep runs.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+impl<'a> Folder<'a> {
+    /// Makes the folder; with `resume`, takes over the rows an interrupted run left in it.
+    pub fn open(plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
+        prepare_folder(path)?;
+        if let Some((table, _)) = tables_of(plan, path).find(|(table, _)| table.is_dir()) {
+            return Err(Error::input(table.display(), "is a folder, and would be a file of results"));
+        }
+        let folder = Self {
+            plan,
+            path: path.to_path_buf(),
+            progress: Mutex::new((Finished::default(), Instant::now())),
+        };
+        if resume {
+            let finished = folder.read_unfinished()?;
+            folder.progress.lock().expect("no panic while saving").0 = finished;
+        }
+        Ok(folder)
+    }
+
+    /// Rows that need not be played again.
+    pub fn finished(&self) -> Finished {
+        self.progress.lock().expect("no panic while saving").0.clone()
+    }
+
+    /// Takes a new row, and saves now and then.
+    pub fn add(&self, cell: usize, seed: u32, row: &Row) -> Result<()> {
+        let mut progress = self.progress.lock().expect("no panic while saving");
+        progress.0.0.insert((cell, seed), row.clone());
+        if progress.1.elapsed() >= SAVE_EVERY {
+            self.write_unfinished(&progress.0)?;
+            progress.1 = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Saves the rows there are, so that `--resume` can go on from them.
+    pub fn save(&self) -> Result<()> {
+        self.write_unfinished(&self.progress.lock().expect("no panic while saving").0)
+    }
+
+    /// Writes the results and drops what was saved on the way.
+    pub fn finish(&self, rows: &Rows) -> Result<()> {
+        for (path, write) in tables_of(self.plan, &self.path) {
+            write(self.plan, rows, &path)?;
+        }
+        match std::fs::remove_file(self.unfinished_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(&self.unfinished_path(), "remove", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unfinished_path(&self) -> PathBuf {
+        self.path.join("unfinished.csv")
+    }
+
+    /// First line: what the rows belong to. Then one row for each cell and seed.
+    fn write_unfinished(&self, finished: &Finished) -> Result<()> {
+        let stamp = self.stamp();
+        write_file(&self.unfinished_path(), |out| {
+            writeln!(out, "{stamp}")?;
+            for ((cell, seed), row) in &finished.0 {
+                let numbers: Vec<_> = row.0.iter().map(|value| number(*value)).collect();
+                writeln!(out, "{cell},{seed},{}", numbers.join(","))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn stamp(&self) -> String {
+        format!("{} {} {:016x}", self.plan.name, env!("CARGO_PKG_VERSION"), self.plan.fingerprint)
+    }
+
+    fn read_unfinished(&self) -> Result<Finished> {
+        let path = self.unfinished_path();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Finished::default()),
+            Err(error) => return Err(Error::io(&path, "read", &error)),
+        };
+        let mut lines = text.lines().enumerate();
+        let stamp = lines.next().map_or("", |(_, line)| line);
+        if stamp != self.stamp() {
+            let message = "belongs to another scenario or version; run without --resume, or into another folder with --out";
+            return Err(Error::input(path.display(), message));
+        }
+        let row = |(index, line): (usize, &str)| {
+            let broken = || {
+                Error::input(
+                    format!("{}:{}", path.display(), index + 1),
+                    "is no row of this sweep: the file is damaged; run without --resume",
+                )
+            };
+            let mut fields = line.split(',');
+            let cell: usize = fields.next().and_then(|field| field.parse().ok()).ok_or_else(broken)?;
+            let seed: u32 = fields.next().and_then(|field| field.parse().ok()).ok_or_else(broken)?;
+            let number = |field: &str| match field {
+                "" => Ok(None),
+                field => field.parse().map(Some).map_err(|_| broken()),
+            };
+            let row: Vec<_> = fields.map(number).collect::<Result<_>>()?;
+            let fits = row.len() == COLUMNS.len() && cell < self.plan.cells.len() && seed < self.plan.seeds;
+            if fits { Ok(((cell, seed), Row(row))) } else { Err(broken()) }
+        };
+        lines.map(row).collect::<Result<_>>().map(Finished)
+    }
+}

@@ -1,0 +1,1078 @@
+//! The program as a user runs it: bad input, recorded traces, sweeps, and what goes to stdout and to stderr.
+//!
+//! The messages of the operating system and the signals are those of Unix.
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+/// A small scenario with a sweep. Tests put other lines into it, by their number.
+const SCENARIO: &str = r#"title = "A small question"
+duration = "10m"
+warmup = "1m"
+seeds = 2
+
+[client]
+retention = "in_memory"
+
+[client.key]
+strategy = "buckets"
+buckets = 2
+
+[client.workload.calls]
+users = 5
+arrivals = { process = "poisson", rate = "10/min" }
+
+[client.workload.calls.shared_prefix]
+prefix_tokens = 6600
+tail_tokens = 100
+output_tokens = 300
+
+[provider]
+profile = "openai-classic"
+
+[sweep]
+baseline = { "client.key.buckets" = 1 }
+
+[[sweep.axis]]
+path = "client.key.buckets"
+values = [1, 2]
+"#;
+
+/// A scenario that plays `t.jsonl`.
+const RECORDED: &str = r#"duration = "1h"
+seeds = 1
+
+[client.key]
+strategy = "recorded"
+
+[client.workload.log.trace.file]
+path = "t.jsonl"
+block_tokens = 100
+time_unit = "ms"
+
+[provider]
+profile = "openai-classic"
+"#;
+
+/// A good line of a trace in milliseconds and blocks of 100 tokens.
+const LINE: &str = r#"{"timestamp": 5, "input_length": 200, "output_length": 3, "hash_ids": [1, 2]}"#;
+
+/// Plays the scenario.
+const RUN: &[&str] = &["run", "s.toml"];
+
+/// The files of a sweep over bucket counts.
+const SWEPT: [&str; 4] =
+    ["cache_hit_ratio_vs_cardinality.csv", "cells.csv", "summary.csv", "ttft_p95_vs_cardinality.csv"];
+
+/// Contents by name; folders have a slash behind their name.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A folder with files, in which the program is run.
+struct Case(TempDir);
+
+impl Case {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// Adds a file, with the folders above it.
+    fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Adds the scenario as `s.toml`.
+    fn scenario(self) -> Self {
+        self.file("s.toml", SCENARIO)
+    }
+
+    /// Adds the scenario as `s.toml`, with another text in place of one line.
+    fn with_line(self, number: usize, text: &str) -> Self {
+        let mut lines: Vec<_> = SCENARIO.lines().collect();
+        lines[number - 1] = text;
+        self.file("s.toml", lines.join("\n"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("cachecast"));
+        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        command.env_remove("RAYON_NUM_THREADS").env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        self.run_threads(args, "2")
+    }
+
+    fn run_threads(&self, args: &[&str], threads: &str) -> Said {
+        let mut command = assert_cmd::Command::from_std(self.command(args));
+        command.env("RAYON_NUM_THREADS", threads).timeout(Duration::from_secs(60));
+        let done = command.output().unwrap();
+        Said {
+            args: args.join(" "),
+            code: done.status.code(),
+            stdout: String::from_utf8(done.stdout).unwrap(),
+            stderr: String::from_utf8(done.stderr).unwrap(),
+        }
+    }
+
+    /// Everything below a folder of the case; "" is the whole case.
+    fn files(&self, folder: &str) -> Files {
+        let mut files = Files::new();
+        collect(&self.0.path().join(folder), "", &mut files);
+        files
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// Runs and expects a refusal in one line with these words, which leaves every file as it was.
+    fn refuses(&self, args: &[&str], words: &[&str]) {
+        let said = self.refuses_usage(args, words);
+        let known = |line: &str| line.starts_with("error: ") || line.starts_with("warning: ");
+        assert!(said.stderr.lines().all(known), "{said:?}");
+    }
+
+    /// The same for wrong flags, where a hint to the usage follows.
+    fn refuses_usage(&self, args: &[&str], words: &[&str]) -> Said {
+        let before = self.files("");
+        let said = self.run(args);
+        said.refused(words);
+        let after = self.files("");
+        let names = [&before, &after].map(|files| files.keys().collect::<Vec<_>>());
+        assert_eq!(names[0], names[1], "files before and after {said:?}");
+        assert!(after == before, "a file was changed: {said:?}");
+        said
+    }
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Files) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files);
+            files.insert(name + "/", Vec::new());
+        } else {
+            files.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+}
+
+/// What a run of the program said.
+struct Said {
+    args: String,
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { args, code, stdout, stderr } = self;
+        write!(f, "cachecast {args}\nexit code {code:?}\nstdout:\n{stdout}\nstderr:\n{stderr}")
+    }
+}
+
+impl Said {
+    /// Exit code 0; what it printed.
+    fn answered(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        &self.stdout
+    }
+
+    /// Exit code 2, nothing on stdout, and one error with these words: where, and what would be right.
+    fn refused(&self, words: &[&str]) {
+        assert_eq!(self.code, Some(2), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let errors = self.stderr.lines().filter(|line| line.starts_with("error: "));
+        assert_eq!(errors.count(), 1, "one message: {self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is missing: {self:?}");
+        }
+        for word in ["panicked", ".tmp", "struct ", "error: :"] {
+            assert!(!self.stderr.contains(word), "`{word}` is not for users: {self:?}");
+        }
+    }
+
+    /// The same answer, with nothing on stderr.
+    fn answered_quietly(&self, stdout: &str) {
+        assert_eq!((self.answered(), &*self.stderr), (stdout, ""), "cachecast {}", self.args);
+    }
+}
+
+/// More arguments behind the first.
+fn and<'a>(args: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [args, more].concat()
+}
+
+/// The arguments that replay `t.jsonl` in blocks of 100 tokens under `ideal`.
+fn replay<'a>(unit: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    let args = ["replay", "t.jsonl", "--provider", "ideal", "--block-tokens", "100", "--time-unit", unit];
+    and(&args, flags)
+}
+
+fn sweep_into(folder: &str) -> [&str; 4] {
+    ["sweep", "s.toml", "--out", folder]
+}
+
+/// The rows of a CSV, header first; every row is as long as the header.
+fn csv_rows(text: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect()
+}
+
+/// One column of a CSV, without its header.
+fn column(text: &str, name: &str) -> Vec<String> {
+    let rows = csv_rows(text);
+    let index = rows[0].iter().position(|header| header == name).unwrap();
+    rows[1..].iter().map(|row| row[index].clone()).collect()
+}
+
+// Bad input.
+
+/// A line of the scenario, what stands there instead, and the words that the one message must have.
+const BAD_LINES: &[(usize, &str, &[&str])] = &[
+    // Keys and names that are not known, with the nearest that is.
+    (11, "bukets = 2", &["client.key.bukets: ", "did you mean `buckets`?"]),
+    (11, "colour = 2", &["client.key.colour: ", "expected one of `strategy`, `buckets`, `assign`"]),
+    (1, "tittle = 'x'", &["tittle: ", "did you mean `title`?"]),
+    (25, "[sweeps]", &["sweeps: ", "did you mean `sweep`?"]),
+    (10, "strategy = 'bucket'", &["client.key.strategy: ", "did you mean `buckets`?"]),
+    (15, "arrivals.process = 'posson'", &["calls.arrivals.process: ", "did you mean `poisson`?"]),
+    (17, "[client.workload.calls.shared_prefx]", &["calls.shared_prefx: ", "did you mean `shared_prefix`?"]),
+    (23, "profile = 'openai-clasic'", &["provider.profile: ", "did you mean `openai-classic`?"]),
+    (23, "profile = 3", &["provider.profile: ", "must be the name of a profile"]),
+    // No TOML.
+    (2, "duration = \"10m", &["expected `\"`"]),
+    (4, "warmup = '2m'", &["duplicate key"]),
+    // Wrong units in a span, in a rate and in a distribution.
+    (2, "duration = '10 parsecs'", &["duration: ", "write a number and a unit, such as \"250ms\""]),
+    (2, "duration = '600'", &["duration: ", "write a number and a unit, such as \"250ms\""]),
+    (2, "duration = '-10m'", &["duration: ", "write a number and a unit, such as \"250ms\""]),
+    (15, "arrivals.rate = '10/fortnight'", &["calls.arrivals.rate: ", "such as \"15/min\""]),
+    (15, "arrivals.rate = '10'", &["calls.arrivals.rate: ", "such as \"15/min\""]),
+    (15, "arrivals.rate = '0/min'", &["calls.arrivals.rate: ", "above zero"]),
+    (19, "tail_tokens = '100 bytes'", &["tail_tokens: `100 bytes` is not a whole number"]),
+    (19, "tail_tokens = 'uniform(5m..9m)'", &["tail_tokens: `5m` is not a whole number"]),
+    (19, "tail_tokens = 'uniform(9..5)'", &["tail_tokens: ", "the lower bound is above the upper one"]),
+    (19, "tail_tokens = 'even(5..9)'", &["tail_tokens: ", "write a plain value, uniform(a..b)"]),
+    (19, "tail_tokens = 1.5", &["tail_tokens: ", "such as \"uniform(50..200)\""]),
+    // Counts of zero and below.
+    (2, "duration = '0s'", &["duration: ", "must be above zero"]),
+    (4, "seeds = 0", &["seeds: ", "must be from 1 to"]),
+    (4, "seeds = -2", &["seeds: ", "`-2`"]),
+    (11, "buckets = 0", &["client.key.buckets: ", "must be 1 or more"]),
+    (11, "buckets = -2", &["client.key.buckets: ", "`-2`"]),
+    (14, "users = 0", &["calls.users: ", "must be 1 or more"]),
+    (14, "users = -5", &["calls.users: ", "`-5`"]),
+    (19, "tail_tokens = -1", &["tail_tokens: ", "a whole number"]),
+    // Values that do not go with the others.
+    (3, "warmup = '10m'", &["warmup: ", "must be shorter than the duration"]),
+    (7, "retention = '48h'", &["client.retention: ", "does not support", "it supports in_memory, 24h"]),
+    (14, "key.strategy = 'recorded'", &["calls.key.strategy: ", "takes its keys from a trace"]),
+    // The sweep.
+    (26, "baseline = { 'client.key.assign' = 1 }", &["baseline: `client.key.assign` is not an axis"]),
+    (
+        26,
+        "baseline = { 'client.key.buckets' = 7 }",
+        &["baseline: ", "client.key.buckets = 7 is not among the values of the axes"],
+    ),
+];
+
+#[test]
+fn a_wrong_line_of_a_scenario_is_named_with_what_would_be_right() {
+    for (number, line, words) in BAD_LINES {
+        let case = Case::new().with_line(*number, line);
+        let place = format!("s.toml:{number}: ");
+        let words = and(words, &[&place]);
+        case.refuses(&sweep_into("out"), &words);
+        if *number < 25 {
+            case.refuses(&["run", "s.toml", "--requests", "r.csv"], &words);
+        }
+    }
+}
+
+#[test]
+fn what_a_scenario_lacks_is_named() {
+    let cases: &[(usize, &str, &[&str])] = &[
+        (2, "", &["s.toml:15: client.workload.calls.arrivals: ", "set `duration`, such as \"1h\""]),
+        (10, "strategy = 'recorded'", &["s.toml:10: client.key.strategy: ", "takes its keys from a trace"]),
+        (15, "", &["s.toml:13: client.workload.calls.arrivals: ", "say when sessions start"]),
+        (20, "", &["s.toml:17: client.workload.calls.shared_prefix: ", "`output_tokens`"]),
+        (23, "", &["s.toml:22: provider.profile: ", "name a profile, such as \"openai-classic\""]),
+    ];
+    for (number, line, words) in cases {
+        Case::new().with_line(*number, line).refuses(RUN, words);
+    }
+}
+
+#[test]
+fn a_workload_is_of_exactly_one_kind() {
+    let (head, tail) = SCENARIO.split_once("[client.workload.calls.shared_prefix]").unwrap();
+    let chat = "[client.workload.calls.chat]\nprefix_tokens = 1\nturns = 2\nuser_tokens = 3\n\
+                output_tokens = 4\nthink = '5s'\n";
+    let words = ["s.toml:13: client.workload.calls: ", "one of the tables shared_prefix, chat and trace"];
+    let none = format!("{head}{}", &tail[tail.find("[provider]").unwrap()..]);
+    for text in [none, format!("{SCENARIO}{chat}")] {
+        Case::new().file("s.toml", text).refuses(RUN, &words);
+    }
+    let timed = format!("{RECORDED}\n[client.workload.log.arrivals]\nprocess = 'fixed'\nrate = '1/s'\n");
+    let case = Case::new().file("s.toml", timed).file("t.jsonl", LINE);
+    case.refuses(RUN, &["s.toml:15: client.workload.log.arrivals: a trace has its own times"]);
+}
+
+#[test]
+fn a_wrong_axis_is_named_with_what_would_be_right() {
+    let cases: &[(usize, &str, &[&str])] = &[
+        (29, "path = 'client.key.bukets'", &["client.key.bukets", "did you mean `buckets`?"]),
+        (29, "path = 'client..buckets'", &["axis[0] (client..buckets)", "write keys with dots between them"]),
+        (29, "path = ''", &["axis[0]", "write keys with dots between them"]),
+        (29, "path = 'client.key.buckets.few'", &["names no path: `client.key.buckets` is a plain value"]),
+        (29, "path = 3", &["s.toml:28: sweep.axis", "path: ", "expected a string"]),
+        (29, "path = 'seeds'", &["axis[0] (seeds)", "cannot be an axis"]),
+        (30, "values = []", &["axis[0] (client.key.buckets)", "needs at least one value"]),
+        (30, "values = '5..1'", &["axis[0] (client.key.buckets)", "needs at least one value"]),
+        (30, "values = '1-5'", &["axis[0] (client.key.buckets)", "write \"1..64\" or a list"]),
+        (30, "values = [1, 0]", &["client.key.buckets = 0", "must be 1 or more"]),
+        (30, "values = [1, 'many']", &["client.key.buckets = \"many\"", "client.key.buckets: "]),
+        (30, "", &["s.toml:28: sweep.axis", "lacks the key `values`"]),
+    ];
+    for (number, line, words) in cases {
+        Case::new().with_line(*number, line).refuses(&sweep_into("out"), words);
+    }
+    let twice = format!("{SCENARIO}[[sweep.axis]]\npath = 'client.key.buckets'\nvalues = [3]\n");
+    let words = ["axis[1] (client.key.buckets)", "has an axis already"];
+    Case::new().file("s.toml", twice).refuses(&sweep_into("out"), &words);
+}
+
+#[test]
+fn a_wrong_set_is_named_with_what_would_be_right() {
+    let cases: &[(&str, &[&str])] = &[
+        ("client.key.bukets=3", &["client.key.bukets: ", "did you mean `buckets`?"]),
+        ("client.key.buckets", &["write path=value, such as client.key.buckets=8"]),
+        ("=3", &["write keys with dots between them"]),
+        ("client..buckets=3", &["write keys with dots between them"]),
+        ("client.\"key.buckets=3", &["write keys with dots between them"]),
+        ("client.key.buckets.few=3", &["names no path: `client.key.buckets` is a plain value"]),
+        ("provider.routing.machines=0", &["provider.routing.machines: must be 1 or more"]),
+        ("provider.routing.machines=-4", &["provider.routing.machines: ", "`-4`"]),
+        ("provider.routing.limit_rpm=0", &["provider.routing.limit_rpm: must be 1 or more"]),
+        ("provider.routing.limit_rpm=-1", &["provider.routing.limit_rpm: ", "`-1`"]),
+        ("provider.write.interval=0", &["provider.write.interval: must be 1 or more"]),
+        ("provider.latency.slots=0", &["provider.latency.slots: must be 1 or more"]),
+        ("provider.latency.noise_sigma=-1", &["provider.latency.noise_sigma: must be from 0 to 3"]),
+        ("provider.latency.overhead=1s1", &["overhead: ", "write a number and a unit"]),
+        ("provider.retention.lifetime.in_memory=61m", &["in_memory: `61m` can last longer than 1h"]),
+        ("provider.retention.lifetime.in_memory=exponential(5m)", &["can last longer than 1h"]),
+        ("provider.retention.lifetime.24h=2d", &["lifetime.24h: ", "can last longer than 24h"]),
+        ("provider.retention.default=1h", &["provider.retention.default: ", "the policies 24h, in_memory"]),
+        ("provider.model=gpt-4", &["provider.model: ", "did you mean `gpt-4o`?"]),
+        // Too much to simulate.
+        ("provider.routing.machines=4000000000", &["provider.routing.machines: must be 1048576 or fewer"]),
+        ("provider.write.hidden_tokens=4000000000", &["hidden_tokens: must be 16777216 or less"]),
+        ("client.workload.calls.shared_prefix.tail_tokens=4000000000", &["from 0 to 16777216"]),
+        ("client.workload.calls.arrivals.rate=1e9/s", &["rate: ", "is too fast: at most"]),
+    ];
+    let case = Case::new().scenario();
+    for (set, words) in cases {
+        let place = format!("--set {set}: ");
+        case.refuses(&["run", "s.toml", "--set", set], &and(words, &[&place]));
+    }
+    let unsupported = ["--set", "provider.model=gpt-4o", "--set", "client.retention=24h"];
+    let words = ["client.retention: ", "`gpt-4o` does not support retention `24h`; it supports in_memory"];
+    case.refuses(&and(RUN, &unsupported), &words);
+}
+
+/// What follows `"timestamp": ` on the second line of a trace, and the words that the one message must have.
+const BAD_TRACE_LINES: &[(&str, &str)] = &[
+    (r#"6, "input_length": 200, "hash_i"#, "the line is cut off"),
+    (r#"4, "input_length": 200, "hash_ids": [1, 2]}"#, "goes back from 5ms to 4ms: lines must be in order"),
+    (r#"6, "input_length": 99, "hash_ids": [1, 2]}"#, "`input_length` 99 needs 1"),
+    (r#"6, "input_length": 400, "hash_ids": [1, 2]}"#, "`input_length` 400 needs 4"),
+    (r#"6, "input_length": 401, "hash_ids": [1, 2, 3]}"#, "needs 5 (last block of 100 tokens partly filled)"),
+    (r#"6, "input_length": 400, "runs": [[1, 2]]}"#, "`input_length` 400 needs 4"),
+    (r#"6, "input_length": 200, "hash_ids": [1, 2], "runs": [[1, 2]]}"#, "a line has one of the two"),
+    (r#"6, "input_length": 200, "runs": [1, 2]}"#, "it must be [[first, count], ...]"),
+    (r#"6, "input_length": 200, "hash_ids": [1, -2]}"#, "ids are whole numbers from 0"),
+    (r#"-6, "input_length": 200, "hash_ids": [1, 2]}"#, "it must be a number of milliseconds"),
+    (r#"6, "input_length": -200, "hash_ids": [1, 2]}"#, "`input_length` is -200: it must be"),
+    (r#"6, "hash_ids": [1, 2]}"#, "`input_length` is missing"),
+    (r#"null, "input_length": 200, "hash_ids": [1, 2]}"#, "`timestamp` is missing"),
+    (r#"6, "input_length" 200}"#, "not valid JSON"),
+];
+
+fn bad_trace_line(rest: &str) -> String {
+    format!("{{\"timestamp\": {rest}")
+}
+
+#[test]
+fn a_bad_line_of_a_trace_is_named_with_what_would_be_right() {
+    for (rest, right) in BAD_TRACE_LINES {
+        let trace = format!("{LINE}\n{}\n{LINE}\n", bad_trace_line(rest));
+        let case = Case::new().file("t.jsonl", trace).file("s.toml", RECORDED);
+        case.refuses(&replay("ms", &["--requests", "r.csv"]), &["t.jsonl:2: ", right]);
+        case.refuses(&["run", "s.toml", "--requests", "r.csv"], &["t.jsonl:2: ", right]);
+    }
+}
+
+#[test]
+fn a_trace_that_does_not_fit_its_flags_is_named_with_what_would_be_right() {
+    let case = |trace: &[u8]| Case::new().file("t.jsonl", trace);
+    let line = || case(LINE.as_bytes());
+    case(b"").refuses(&replay("ms", &[]), &["t.jsonl: ", "one JSON object a line for each request"]);
+    case(b"a,b\n1,2\n").refuses(&replay("ms", &[]), &["t.jsonl:1: ", "a request is written like {"]);
+    case(&gzip(LINE)[..30]).refuses(&replay("ms", &[]), &["t.jsonl:1: ", "gzip file is damaged or cut off"]);
+    line().refuses(&replay("ms", &["--ids", "session"]), &["t.jsonl:1: `session` (or `session_id`) is"]);
+    line().refuses(&replay("ms", &["--lifetime", "300"]), &["--lifetime: ", "write a number and a unit"]);
+    line().refuses(&replay("ms", &["--lifetime", "0s"]), &["--lifetime: ", "must be above zero"]);
+    let zero = line().file("s.toml", RECORDED.replace("= 100", "= 0"));
+    zero.refuses(RUN, &["s.toml:9: ", "file.block_tokens: must be from 1"]);
+    let unit = line().file("s.toml", RECORDED.replace("\"ms\"", "\"min\""));
+    unit.refuses(RUN, &["s.toml:10: ", "time_unit: ", "expected one of `ms`, `s`, `ns`"]);
+}
+
+#[test]
+fn slips_of_a_hand_are_answered_in_the_words_of_the_program() {
+    let rows: &[(&[&str], &[&str])] = &[
+        (
+            &["run", "s.toml", "--set", "duration=600"],
+            &["--set duration=600: duration: ", "a time span such as"],
+        ),
+        (&["run", "s.toml", "--set", "client.workload.calls.arrivals.rate=10"], &["a rate such as"]),
+        (&["run", "s.toml", "--set", "client.key.buckets=-2"], &["a whole number of zero or more"]),
+        (&["run", "s.toml", "--set", "provider.routing=3"], &["expected a table"]),
+        (
+            &["run", "s.toml", "--set", "client.workload.new.users=3"],
+            &["--set client.workload.new.users=3: "],
+        ),
+        (&["run", "s.toml", "--requests", "no/r.csv"], &["no/r.csv: ", "the folder `no` is not there"]),
+        (&["run", "hot-ky"], &["hot-ky: ", "did you mean `hot-key`?"]),
+    ];
+    for (args, words) in rows {
+        Case::new().file("s.toml", SCENARIO).refuses(args, words);
+    }
+}
+
+#[test]
+fn skip_bad_counts_and_names_the_lines_it_skips() {
+    let bad: Vec<_> = BAD_TRACE_LINES.iter().map(|(rest, _)| bad_trace_line(rest)).collect();
+    let case = Case::new().file("t.jsonl", format!("{LINE}\n{}\n{LINE}\n", bad.join("\n")));
+    let said = case.run(&replay("ms", &["--skip-bad"]));
+    assert_eq!(column(said.answered(), "mean")[0], "2", "requests of {said:?}");
+    for number in 2..=6 {
+        assert!(said.stderr.contains(&format!("t.jsonl:{number}: ")), "{said:?}");
+    }
+    assert!(said.stderr.contains(&format!("{} bad lines were skipped", bad.len())), "{said:?}");
+    assert!(said.stderr.lines().all(|line| line.starts_with("warning: ")), "{said:?}");
+    case.run(&replay("ms", &["--skip-bad", "--quiet"])).answered_quietly(&said.stdout);
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let case = Case::new().scenario().file("r.toml", RECORDED).file("folder/x", "");
+    case.refuses(&["run", "no.toml"], &["no.toml: ", "no such file", "bucket-cardinality, hot-key"]);
+    case.refuses(&["sweep", "no.toml", "--out", "out"], &["no.toml: ", "no such file"]);
+    case.refuses(&["recommend", "no.toml"], &["no.toml: ", "no such file"]);
+    case.refuses(&["run", "folder"], &["folder: ", "directory"]);
+    case.refuses(&["run", "r.toml"], &["t.jsonl: cannot open the trace: No such file"]);
+    case.refuses(&replay("ms", &[]), &["t.jsonl: cannot open the trace: No such file"]);
+    let missing = "no.toml: cannot read profile: No such file";
+    case.refuses(&and(RUN, &["--set", "provider.profile=no.toml"]), &[missing]);
+    let units = ["--block-tokens", "9", "--time-unit", "s"];
+    case.refuses(&and(&["replay", "t.jsonl", "--provider", "no.toml"], &units), &[missing]);
+    case.refuses(&and(&["replay", "t.jsonl", "--provider", "idela"], &units), &["did you mean `ideal`?"]);
+    case.refuses(&and(&["replay", "folder"], &units), &["folder: ", "a trace is one JSONL file"]);
+}
+
+#[test]
+fn a_profile_needs_its_tags_and_known_keys() {
+    let cases = [
+        ("machines = 3", "a profile's value must be { value = ..., tag = \"doc\" | \"fit\" | \"guess\""),
+        ("machines = { value = 0, tag = 'guess', source = 'x' }", "routing.machines: must be 1 or more"),
+        ("machins = { value = 3, tag = 'guess', source = 'x' }", "did you mean `machines`?"),
+    ];
+    let circle = Case::new().with_line(23, "profile = 'p.toml'").file("p.toml", "extends = 'p.toml'");
+    circle.refuses(RUN, &["p.toml extends p.toml: a profile cannot extend itself"]);
+    for (line, words) in cases {
+        let profile = format!("extends = 'openai-classic'\n[routing]\n{line}\n");
+        let case = Case::new().with_line(23, "profile = 'p.toml'").file("p.toml", profile);
+        case.refuses(RUN, &["p.toml:3: ", words]);
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_named() {
+    let case = Case::new().scenario().file("folder/cells.csv/x", "").file("t.jsonl", LINE);
+    case.refuses(&sweep_into("s.toml"), &["s.toml: cannot make the folder"]);
+    case.refuses(&sweep_into("s.toml/below"), &["s.toml/below: cannot make the folder: Not a directory"]);
+    case.refuses(&sweep_into("folder"), &["folder/cells.csv: is a folder, and would be a file of results"]);
+    case.refuses(&["run", "s.toml", "--requests", "folder"], &["folder: is a folder: name a file"]);
+    case.refuses(&replay("ms", &["--requests", "folder"]), &["folder: is a folder: name a file"]);
+}
+
+#[test]
+fn wrong_flags_are_named_with_what_would_be_right() {
+    let cases: &[(&str, &[&str])] = &[
+        ("rnu s.toml", &["unrecognized subcommand 'rnu'", "--help"]),
+        ("sweeep s.toml", &["'sweeep'", "'sweep'"]),
+        ("run", &["<SCENARIO>", "Usage: cachecast run"]),
+        ("run s.toml --sets a=1", &["'--sets'", "'--set'"]),
+        ("run s.toml --fast", &["'--fast'", "Usage: cachecast run"]),
+        ("run s.toml --seeds 0", &["'--seeds <N>'", "1..="]),
+        ("run s.toml --seeds two", &["'--seeds <N>'", "digit"]),
+        ("run s.toml --format xml", &["'--format", "[possible values: table, csv, json, markdown]"]),
+        ("replay t.jsonl --block-tokens 0 --time-unit s", &["'--block-tokens <N>'", "1..="]),
+        ("replay t.jsonl --block-tokens 9", &["--time-unit <TIME_UNIT>"]),
+        ("replay t.jsonl --block-tokens 9 --time-unit min", &["[possible values: ms, s, ns]"]),
+        ("recommend --rps 1.4", &["--prefix-tokens <N>", "--prompt-tokens <N>"]),
+        ("recommend s.toml --rps 1.4", &["'[SCENARIO]' cannot be used with '--rps <RPS>'"]),
+        ("list models", &["[possible values: providers, scenarios, axes]"]),
+    ];
+    let case = Case::new().scenario().file("t.jsonl", LINE);
+    for (args, words) in cases {
+        case.refuses_usage(&args.split(' ').collect::<Vec<_>>(), words);
+    }
+}
+
+#[test]
+fn wrong_numbers_for_a_recommendation_are_named_with_what_would_be_right() {
+    let cases = [
+        ("0", "6528", "6687", "--rps: `0` must be above zero and at most 1000, in requests a second"),
+        ("nan", "6528", "6687", "--rps: `NaN` must be above zero and at most 1000, in requests a second"),
+        ("1", "0", "6687", "--prefix-tokens: `0` must be from 1 to the 6687 tokens of the prompt"),
+        ("1", "6528", "100", "--prefix-tokens: `6528` must be from 1 to the 100 tokens of the prompt"),
+    ];
+    for (rps, prefix, prompt, words) in cases {
+        let args = ["recommend", "--rps", rps, "--prefix-tokens", prefix, "--prompt-tokens", prompt];
+        Case::new().refuses(&args, &[words]);
+    }
+}
+
+// Traces: `cached_tokens` under `ideal`, worked by hand.
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A column of the requests of a trace that is replayed in blocks of 100 tokens, by the lines of the trace.
+fn replayed(trace: impl AsRef<[u8]>, unit: &str, flags: &[&str], name: &str) -> Vec<(usize, String)> {
+    let case = Case::new().file("t.jsonl", trace);
+    case.run(&and(&replay(unit, &["--requests", "r.csv"]), flags)).answered();
+    let requests = case.text("r.csv");
+    let lines = column(&requests, "line").into_iter().map(|line| line.parse().unwrap());
+    lines.zip(column(&requests, name)).collect()
+}
+
+/// The cached tokens of a trace whose every line is a request.
+fn cached(trace: impl AsRef<[u8]>, unit: &str, flags: &[&str]) -> Vec<u32> {
+    let rows = replayed(trace, unit, flags, "cached_tokens");
+    assert!(rows.iter().map(|(line, _)| *line).eq(1..=rows.len()), "{rows:?}");
+    rows.into_iter().map(|(_, cached)| cached.parse().unwrap()).collect()
+}
+
+/// Six requests: time in ms, ids, cached tokens if nothing ever dies, and with lifetimes of 300 s.
+const IDLE: [(u64, &[u64], u32, u32); 6] = [
+    // Nothing is there.
+    (0, &[1, 2], 0, 0),
+    // Age 300 s: alive at age L. All 200 tokens, as `ideal` need not compute the last one.
+    (300_000, &[1, 2], 200, 200),
+    // Age 300.001 s: dead. Written anew, until 900.001 s.
+    (600_001, &[1, 2], 200, 0),
+    // Shares block 1 and renews it until 1000 s; block 3 is new here, and block 2 is not touched.
+    (700_000, &[1, 3], 100, 100),
+    // Block 2 died at 900.001 s, block 1 is alive. Both are good until 1200.002 s.
+    (900_002, &[1, 2], 200, 100),
+    // Age 300 s. Behind block 2, block 3 is another text than behind block 1.
+    (1_200_002, &[1, 2, 3], 200, 200),
+];
+
+/// These requests in one spelling of the time and of the blocks.
+fn spelled(time: impl Fn(u64) -> String, blocks: impl Fn(&[u64]) -> String) -> String {
+    let line = |(ms, ids, ..): &(u64, &[u64], u32, u32)| {
+        let (time, blocks, tokens) = (time(*ms), blocks(ids), 100 * ids.len());
+        format!("{{\"timestamp\": {time}, \"input_length\": {tokens}, {blocks}, \"output_length\": 7}}\n")
+    };
+    IDLE.iter().map(line).collect()
+}
+
+#[test]
+fn every_spelling_of_a_trace_gives_the_same_cached_tokens() {
+    let hash_ids = |ids: &[u64]| format!("\"hash_ids\": {ids:?}");
+    let runs = |ids: &[u64]| match ids {
+        [1, 3] => "\"runs\": [[1, 1], [3, 1]]".to_string(),
+        ids => format!("\"runs\": [[1, {}]]", ids.len()),
+    };
+    let ms = |ms: u64| ms.to_string();
+    let seconds = |ms: u64| format!("{}.{:03}", 1_760_428_221 + (ms + 546) / 1000, (ms + 546) % 1000);
+    let nanos = |ms: u64| format!("\"{}\"", 1_760_428_221_546_000_001 + 1_000_000 * ms);
+    let plain = spelled(ms, hash_ids);
+    let (head, tail) = plain.split_at(plain.len() / 2);
+    let named = plain.replace("\"output_length\": 7", r#""key": "k", "session": 5, "runs": null, "x": []"#);
+    let spellings: [(&str, Vec<u8>); 8] = [
+        ("ms", plain.clone().into()),
+        ("ms", spelled(ms, runs).into()),
+        ("ms", gzip(&plain)),
+        // Packed in two parts, as `cat a.gz b.gz` joins them.
+        ("ms", [gzip(head), gzip(tail)].concat()),
+        ("ms", plain.replace('\n', "\r\n").into()),
+        ("ms", named.into()),
+        ("s", spelled(seconds, hash_ids).into()),
+        ("ns", spelled(nanos, runs).into()),
+    ];
+    for (unit, trace) in &spellings {
+        let unlimited = IDLE.map(|(_, _, cached, _)| cached);
+        assert_eq!(cached(trace, unit, &[]), unlimited);
+        assert_eq!(cached(trace, unit, &["--lifetime", "unlimited"]), unlimited);
+        assert_eq!(cached(trace, unit, &["--lifetime", "300s"]), IDLE.map(|(_, _, _, cached)| cached));
+    }
+}
+
+#[test]
+fn nanoseconds_past_two_to_the_53_are_exact() {
+    // Gaps of 300 s (alive at age L), of 300 s and 1 ns (dead), and of 300 s. Floats lie 256 ns apart here.
+    let gaps = [0, 300_000_000_000, 600_000_000_001, 900_000_000_001];
+    let times = gaps.map(|gap| 1_760_428_221_546_000_001u64 + gap);
+    let trace = |write: fn(u64) -> String| -> String {
+        let line = |time| format!("{{\"timestamp\": {time}, \"input_length\": 100, \"hash_ids\": [9]}}\n");
+        times.iter().map(|time| line(write(*time))).collect()
+    };
+    let seconds = |time| format!("{}.{:09}", time / 1_000_000_000, time % 1_000_000_000);
+    for (unit, trace) in [
+        ("ns", trace(|time| format!("\"{time}\""))),
+        ("ns", trace(|time| time.to_string())),
+        ("s", trace(seconds)),
+    ] {
+        assert_eq!(cached(&trace, unit, &["--lifetime", "300s"]), [0, 100, 0, 100]);
+        assert_eq!(cached(&trace, unit, &["--lifetime", "300000000001ns"]), [0, 100, 100, 100]);
+        assert_eq!(cached(&trace, unit, &[]), [0, 100, 100, 100]);
+        // Of the time, whole days are dropped: 1760428221 s is 20375 days and 28221 s.
+        let arrival = &replayed(&trace, unit, &[], "arrival_s")[2];
+        assert_eq!(*arrival, (3, "28821.546000002".to_string()));
+    }
+}
+
+#[test]
+fn last_blocks_may_be_partly_filled_or_left_out() {
+    let requests: [(u32, &str, u32); 11] = [
+        (300, "[1, 2, 3]", 0),
+        (300, "[1, 2, 3]", 300),
+        // As many ids as the length rounded up: of block 4, which is new, this fills 50 tokens.
+        (350, "[1, 2, 3, 4]", 300),
+        // All of block 4, of which 50 tokens are stored.
+        (400, "[1, 2, 3, 4]", 350),
+        // Less of block 4 than is stored.
+        (320, "[1, 2, 3, 4]", 320),
+        // Rounded down: the last 50 tokens are this request's own ...
+        (350, "[1, 2, 3]", 300),
+        // ... also if the same line comes again.
+        (350, "[1, 2, 3]", 300),
+        // A prompt shorter than a block: a part of block 1, or nothing that has a name.
+        (60, "[1]", 60),
+        (60, "[]", 0),
+        (60, "[]", 0),
+        // Known ids at another depth are another text.
+        (200, "[2, 3]", 0),
+    ];
+    let line = |(second, (tokens, ids, _)): (usize, &(u32, &str, u32))| {
+        format!("{{\"timestamp\": {second}, \"input_length\": {tokens}, \"hash_ids\": {ids}}}\n")
+    };
+    let trace: String = requests.iter().enumerate().map(line).collect();
+    assert_eq!(cached(trace, "s", &[]), requests.map(|(_, _, cached)| cached));
+}
+
+#[test]
+fn ids_can_be_local_to_a_session() {
+    // Session, ids, cached tokens if ids are those of the whole trace, and if they are those of the session.
+    let requests: [(&str, &str, u32, u32); 5] = [
+        ("\"a\"", "[1, 2]", 0, 0),
+        ("\"b\"", "[1, 2]", 200, 0),
+        ("\"a\"", "[1, 2, 3]", 200, 200),
+        ("\"b\"", "[1, 2, 3]", 300, 200),
+        ("7", "[1]", 100, 0),
+    ];
+    for name in ["session", "session_id"] {
+        let line = |(session, ids, ..): &(&str, &str, u32, u32)| {
+            let tokens = 100 * ids.split(',').count();
+            let time = "\"timestamp\": 1.5e0";
+            format!("{{{time}, \"input_length\": {tokens}, \"{name}\": {session}, \"hash_ids\": {ids}}}\n")
+        };
+        let trace: String = requests.iter().map(line).collect();
+        assert_eq!(cached(&trace, "s", &["--ids", "global"]), requests.map(|(_, _, global, _)| global));
+        assert_eq!(cached(&trace, "s", &["--ids", "session"]), requests.map(|(_, _, _, local)| local));
+    }
+}
+
+#[test]
+fn skipped_and_blank_lines_keep_the_numbers_of_the_others() {
+    let rows = replayed(format!("{LINE}\n\n{{\n{LINE}\nbad\n{LINE}"), "ms", &["--skip-bad"], "cached_tokens");
+    assert_eq!(rows, [(1, "0"), (4, "200"), (6, "200")].map(|(line, cached)| (line, cached.to_string())));
+}
+
+// Sweeps: the same bytes, and whole files whatever happens.
+
+/// The scenario with a second axis, of 2 x 2 cells.
+fn larger_sweep(seeds: u32) -> String {
+    let axis = "[[sweep.axis]]\npath = 'provider.routing.rule'\nvalues = ['home', 'pool']\n";
+    SCENARIO.replace("seeds = 2", &format!("seeds = {seeds}")) + axis
+}
+
+#[test]
+fn a_sweep_gives_the_same_bytes_with_any_number_of_threads() {
+    let case = Case::new().file("s.toml", larger_sweep(5));
+    let first = case.run_threads(&sweep_into("deep/one"), "1");
+    let files = case.files("deep/one");
+    assert!(files.keys().eq(SWEPT.iter()), "{:?}", files.keys());
+    for (folder, threads) in [("two", "2"), ("again", "2"), ("deep/one", "3")] {
+        assert_eq!(case.run_threads(&sweep_into(folder), threads).answered(), first.answered());
+        assert!(case.files(folder) == files, "other bytes with {threads} threads");
+    }
+    let rows = SWEPT.map(|name| csv_rows(std::str::from_utf8(&files[name]).unwrap()));
+    assert_eq!(rows.each_ref().map(Vec::len), [1 + 4, 1 + 4 * 5, 1 + 4, 1 + 4]);
+    let [hit_ratio, cells, summary, ttft] = rows;
+    assert_eq!(cells[0][..4], ["cell", "client.key.buckets", "provider.routing.rule", "seed"]);
+    assert_eq!(summary[0][..4], ["cell", "client.key.buckets", "provider.routing.rule", "seeds"]);
+    assert_eq!(cells[6][..4], ["1", "1", "pool", "1"]);
+    assert_eq!(hit_ratio[0][..3], ["retention", "cardinality", "cache_hit_ratio"]);
+    assert_eq!(ttft[1][..2], ["in_memory", "1"]);
+    assert_eq!(csv_rows(first.answered()).len(), 1 + 4);
+}
+
+#[test]
+fn a_sweep_over_other_things_writes_its_two_files_into_results() {
+    let case = Case::new().with_line(29, "path = 'provider.routing.machines'");
+    case.run(&["sweep", "s.toml", "--set", "sweep.baseline={}", "--seeds", "1"]).answered();
+    let files = case.files("results");
+    assert!(files.keys().eq(["s/", "s/cells.csv", "s/summary.csv"]), "{:?}", files.keys());
+    assert_eq!(column(&case.text("results/s/cells.csv"), "provider.routing.machines"), ["1", "2"]);
+}
+
+#[test]
+fn a_finished_sweep_replaces_its_files_and_leaves_others() {
+    let case = Case::new().scenario().file("out/cells.csv", "old").file("out/mine", "old");
+    let case = case.file("out/unfinished.csv", "old");
+    case.run(&sweep_into("out")).answered();
+    let mut files = case.files("out");
+    assert_eq!(files.remove("mine").unwrap(), b"old");
+    assert!(files.keys().eq(SWEPT.iter()) && files["cells.csv"] != b"old", "{:?}", files.keys());
+    let wrong = and(&sweep_into("out"), &["--set", "provider.routing.machines=0"]);
+    case.refuses(&wrong, &["provider.routing.machines: must be 1 or more"]);
+}
+
+/// Every CSV is whole: it ends with a line end, and its rows have the same length.
+fn assert_whole(files: &Files) {
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".csv")) {
+        let text = std::str::from_utf8(bytes).unwrap();
+        assert!(text.ends_with('\n'), "{name} is cut");
+        // The first line of saved rows says what they belong to.
+        csv_rows(if name == "unfinished.csv" { text.split_once('\n').unwrap().1 } else { text });
+    }
+}
+
+/// A file that was being written beside its place; only a killed program leaves one.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(".tmp")
+}
+
+/// The files of a folder without the temporary ones.
+fn results(case: &Case, folder: &str) -> Files {
+    case.files(folder).into_iter().filter(|(name, _)| !is_temporary(name)).collect()
+}
+
+/// Starts a sweep, waits for its folder and then a while, and sends a signal; the exit code, if there is one.
+fn stopped(case: &Case, args: &[&str], signal: &str, after: Duration) -> Option<i32> {
+    let mut child = case.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !case.0.path().join(args[3]).exists() && begun.elapsed() < Duration::from_secs(10) {
+        sleep(Duration::from_millis(1));
+    }
+    sleep(after);
+    // A sweep that has ended already takes no signal.
+    let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
+    child.wait().unwrap().code()
+}
+
+/// Interrupts a sweep. If the signal comes before the sweep listens, it kills: then once more, and later.
+fn interrupted(case: &Case, args: &[&str]) {
+    for after in [5, 10, 20, 40, 80, 160, 320, 640] {
+        let code = stopped(case, args, "-INT", Duration::from_millis(after));
+        if code == Some(130) {
+            return;
+        }
+        assert_eq!(code, None, "the sweep ended before it was interrupted");
+        for name in case.files(args[3]).into_keys().filter(|name| is_temporary(name)) {
+            fs::remove_file(case.0.path().join(args[3]).join(name)).unwrap();
+        }
+    }
+    panic!("no sweep could be interrupted");
+}
+
+#[test]
+fn an_interrupted_sweep_goes_on_to_the_same_bytes() {
+    let case = Case::new().file("s.toml", larger_sweep(2000));
+    let resume = and(&sweep_into("cut"), &["--resume"]);
+    let whole = case.run(&sweep_into("whole"));
+    interrupted(&case, &sweep_into("cut"));
+    let saved = case.files("cut");
+    assert!(saved.keys().eq(["unfinished.csv"]), "{:?}", saved.keys());
+    assert!(case.text("cut/unfinished.csv").lines().count() > 1, "finished rows are saved");
+    assert_whole(&saved);
+    // Interrupted again, and then killed: what was saved stays.
+    interrupted(&case, &resume);
+    let more = case.files("cut");
+    assert!(more.keys().eq(saved.keys()), "{:?}", more.keys());
+    assert!(more["unfinished.csv"].len() >= saved["unfinished.csv"].len(), "saved rows are gone");
+    stopped(&case, &resume, "-KILL", Duration::from_millis(20));
+    assert_whole(&case.files("cut"));
+    foreign_and_damaged_rows_are_refused(&case, &resume);
+    assert_eq!(case.run(&resume).answered(), whole.answered());
+    assert!(results(&case, "cut") == case.files("whole"), "other bytes after an interruption");
+}
+
+/// Rows of another sweep and rows that are not whole are refused, and stay.
+fn foreign_and_damaged_rows_are_refused(case: &Case, resume: &[&str]) {
+    let path = case.0.path().join("cut/unfinished.csv");
+    let saved = fs::read_to_string(&path).unwrap();
+    let (stamp, rows) = saved.split_once('\n').unwrap();
+    let row = rows.lines().next().unwrap();
+    let foreign = "unfinished.csv: belongs to another scenario or version";
+    let damaged = "unfinished.csv:2: is no row of this sweep";
+    let cases = [
+        (String::new(), foreign),
+        ("cell,seed\n1,2\n".into(), foreign),
+        (saved.replacen("s ", "t ", 1), foreign),
+        (format!("{stamp}\n{}", row.rsplit_once(',').unwrap().0), damaged),
+        (format!("{stamp}\n{row},1\n"), damaged),
+        (format!("{stamp}\n9{row}\n"), damaged),
+        (format!("{stamp}\nx{row}\n"), damaged),
+        (format!("{stamp}\n\n"), damaged),
+    ];
+    for (text, words) in cases {
+        fs::write(&path, text).unwrap();
+        case.refuses(resume, &[words]);
+    }
+    fs::write(&path, &saved).unwrap();
+    case.refuses(&and(resume, &["--seeds", "3"]), &[foreign, "run without --resume, or into another folder"]);
+}
+
+#[test]
+fn a_killed_sweep_leaves_no_half_file() {
+    let case = Case::new().file("s.toml", larger_sweep(20));
+    let begun = Instant::now();
+    case.run(&sweep_into("whole")).answered();
+    let (took, whole) = (begun.elapsed(), case.files("whole"));
+    // From the beginning to the end of the sweep, when the files are written.
+    for tenths in 1..=12 {
+        let folder = format!("killed-{tenths}");
+        stopped(&case, &sweep_into(&folder), "-KILL", took * tenths / 10);
+        let left = results(&case, &folder);
+        assert_whole(&left);
+        assert!(left.iter().all(|(name, bytes)| whole[name] == *bytes), "{:?}", left.keys());
+        case.run(&and(&sweep_into(&folder), &["--resume"])).answered();
+        assert!(results(&case, &folder) == whole, "other bytes after a kill");
+    }
+}
+
+// stdout is data, stderr is talk.
+
+/// What is printed under each format but `table`, as rows of text with the header first.
+fn rows_by_format(case: &Case, args: &[&str]) -> [Vec<Vec<String>>; 3] {
+    let say = |format| case.run(&and(args, &["--format", format])).answered().to_string();
+    let csv = csv_rows(&say("csv"));
+    let header = &csv[0];
+    let objects: Vec<Map<String, Value>> = serde_json::from_str(&say("json")).unwrap();
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let row = |object: &Map<String, Value>| header.iter().map(|name| text(&object[name])).collect();
+    let json = std::iter::once(header.clone()).chain(objects.iter().map(row)).collect();
+    let fields = |line: &str| -> Vec<String> {
+        let inside = line.strip_prefix('|').and_then(|line| line.strip_suffix('|')).unwrap();
+        inside.split('|').map(|field| field.trim().to_string()).collect()
+    };
+    let mut markdown: Vec<_> = say("markdown").lines().map(fields).collect();
+    let rule = markdown.remove(1).concat();
+    assert!(rule.len() > 1 && rule.chars().all(|c| "-:".contains(c)), "{rule}");
+    let table = say("table");
+    assert!(csv[1..].iter().all(|row| table.contains(&row[0])), "{table}");
+    assert_eq!(case.run(args).answered(), say("csv"), "a pipe gets CSV");
+    [csv, json, markdown]
+}
+
+/// Numbers without the zeros at their end, which JSON has not.
+fn shortened(rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    let short = |field: &String| field.parse::<f64>().map_or(field.clone(), |number| number.to_string());
+    rows.iter().map(|row| row.iter().map(short).collect()).collect()
+}
+
+#[test]
+fn every_format_has_the_same_rows() {
+    let case = Case::new().scenario().file("t.jsonl", LINE);
+    let verbs: [(&[&str], &str); 6] = [
+        (RUN, "metric"),
+        (&sweep_into("out"), "buckets"),
+        (&replay("ms", &[]), "metric"),
+        (&["recommend", "s.toml", "--seeds", "5"], "rule"),
+        (&["list", "providers"], "profile"),
+        (&["list", "scenarios"], "scenario"),
+    ];
+    for (args, first) in verbs {
+        let [csv, json, markdown] = rows_by_format(&case, args);
+        assert!(csv.len() > 1 && csv[0][0] == first, "{csv:?}");
+        assert_eq!(shortened(&csv), shortened(&json));
+        // For people, numbers are rounded and stand beside their intervals.
+        assert!(markdown.iter().all(|row| row.len() == markdown[0].len()), "{markdown:?}");
+        assert!(markdown.iter().map(|row| &row[0]).eq(csv.iter().map(|row| &row[0])), "{markdown:?}");
+    }
+}
+
+#[test]
+fn quiet_says_nothing_on_stderr() {
+    let case = Case::new().scenario().file("t.jsonl", LINE);
+    for args in [RUN, &sweep_into("out"), &replay("ms", &[]), &["recommend", "s.toml", "--seeds", "5"]] {
+        let args = and(args, &["--set", "provider.routing.limit_rpm=1"]);
+        let said = case.run(&args);
+        case.run(&and(&args, &["--quiet"])).answered_quietly(said.answered());
+    }
+    let said = case.run(&sweep_into("out"));
+    assert_eq!(said.stderr, "2 cells x 2 seeds written to out\n", "no progress bar without a terminal");
+}
+
+#[test]
+fn a_reader_that_has_heard_enough_is_no_error() {
+    let case = Case::new().scenario();
+    for args in
+        [RUN, &sweep_into("out"), &["recommend", "s.toml", "--seeds", "5"], &["list", "axes"], &["--help"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = case.command(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("error"), "{args:?}: {stderr}");
+    }
+    assert!(case.files("out").keys().eq(SWEPT.iter()), "the files are written all the same");
+}
+
+#[test]
+fn requests_are_written_whole() {
+    let case = Case::new().scenario().file("r.csv", "old");
+    let plain = case.run(RUN);
+    assert_eq!(case.run(&["run", "s.toml", "--requests", "r.csv"]).answered(), plain.answered());
+    let one_seed = case.run(&["run", "s.toml", "--seeds", "1"]);
+    let rows = csv_rows(one_seed.answered());
+    let mean = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1].parse::<usize>().unwrap();
+    // The file also has the requests of the warm-up.
+    assert_eq!(csv_rows(&case.text("r.csv")).len(), 1 + mean("requests") + mean("warmup_requests"));
+    assert!(case.files("").keys().eq(["r.csv", "s.toml"]), "no temporary file stays");
+}
+
+// list, --help, warnings.
+
+#[test]
+fn providers_and_scenarios_are_listed() {
+    let case = Case::new();
+    let names = |what, header| column(case.run(&["list", what]).answered(), header);
+    let profiles = names("providers", "profile");
+    assert_eq!(profiles[..4], ["openai-classic", "openai-24h", "azure-classic", "ideal"]);
+    assert_eq!(names("scenarios", "scenario")[..4], ["bucket-cardinality", "hot-key", "idle-gap", "chat"]);
+    for name in names("scenarios", "scenario") {
+        // It was found, if there is something wrong with what is laid over it.
+        case.refuses(&["run", &name, "--set", "seeds=0"], &["--set seeds=0: seeds: must be from 1 to"]);
+    }
+}
+
+#[test]
+fn every_listed_default_can_be_set() {
+    let case = Case::new().scenario().file("t.jsonl", LINE).file("r.toml", RECORDED);
+    let axes = csv_rows(case.run(&["list", "axes"]).answered());
+    assert_eq!(axes[0], ["path", "type", "default", "meaning"]);
+    let json = case.run(&["list", "axes", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<Vec<Value>>(json.answered()).unwrap().len(), axes.len() - 1);
+    let plain = case.run(&["run", "s.toml", "--seeds", "1"]);
+    let mut provider_paths = 0;
+    for row in axes[1..].iter().filter(|row| !row[2].is_empty()) {
+        // Without an end only a trace can be played.
+        let of_trace = row[0].contains(".trace.") || row[0] == "duration";
+        let (file, name) = if of_trace { ("r.toml", "log") } else { ("s.toml", "calls") };
+        let set = format!("{}={}", row[0].replace("NAME", name), row[2]);
+        let said = case.run(&["run", file, "--set", &set, "--seeds", "1"]);
+        assert!(!said.answered().is_empty());
+        if row[0].starts_with("provider.") {
+            provider_paths += 1;
+            assert_eq!(said.stdout, plain.stdout, "{set} is what the profile has");
+        }
+    }
+    assert!(provider_paths > 35, "{provider_paths}");
+}
+
+#[test]
+fn help_names_every_verb_and_flag() {
+    let verbs = [
+        ("run", "--requests"),
+        ("sweep", "--out --resume"),
+        ("replay", "--provider --block-tokens --time-unit --ids --lifetime --skip-bad --requests"),
+        ("recommend", "--rps --prefix-tokens --prompt-tokens --output-tokens --provider"),
+        ("list", "--format"),
+    ];
+    let common = ["--set", "--seeds", "--format", "--quiet"];
+    let case = Case::new();
+    let main = case.run(&["--help"]);
+    assert!(main.answered().contains("Exit codes: 0 answered; 2 bad input"), "{main:?}");
+    for (verb, flags) in verbs {
+        assert!(main.stdout.contains(&format!("\n  {verb} ")), "{main:?}");
+        for help in ["--help", "-h"] {
+            let said = case.run(&[verb, help]);
+            let words: Vec<_> = said.answered().split_whitespace().collect();
+            assert!(flags.split(' ').all(|flag| words.contains(&flag)), "{said:?}");
+            assert!(verb == "list" || common.iter().all(|flag| words.contains(flag)), "{said:?}");
+            assert_eq!(said.stderr, "");
+        }
+    }
+    case.run(&["--version"]).answered_quietly(&format!("cachecast {}\n", env!("CARGO_PKG_VERSION")));
+    let nothing = case.run(&[]);
+    assert_eq!((nothing.code, &*nothing.stdout), (Some(2), ""));
+    assert!(nothing.stderr.contains("Usage: cachecast"), "{nothing:?}");
+}
+
+#[test]
+fn warnings_say_what_to_know_before_reading_the_numbers() {
+    let same = "client.workload.calls.shared_prefix.tail_tokens=0";
+    let cases = [
+        ("client.workload.calls.shared_prefix.prefix_tokens=500", "below 1024 nothing is cached"),
+        ("client.key.strategy=per_call", "every call has a key of its own"),
+        ("provider.routing.limit_rpm=1", "each key gets 5.0 requests a minute, above the limit of 1"),
+        (same, "all prompts are the same"),
+        ("client.workload.calls.arrivals.rate=1/h", "a key is used every 7200 s on average"),
+        ("provider.write.semantics=whole_body", "there can be no hits"),
+    ];
+    let case = Case::new().scenario();
+    assert_eq!(case.run(RUN).stderr, "", "nothing to warn of");
+    for (set, words) in cases {
+        let said = case.run(&["run", "s.toml", "--set", set]);
+        let warned = |line: &str| line.starts_with("warning: workload `calls`: ") && line.contains(words);
+        assert!(said.stderr.lines().any(warned), "{said:?}");
+        case.run(&["run", "s.toml", "--quiet", "--set", set]).answered_quietly(said.answered());
+    }
+    // A sweep warns of what holds in every cell; what holds in some is what it is there to show.
+    let said = case.run(&and(&sweep_into("out"), &["--set", same]));
+    assert_eq!(said.stderr.matches("all prompts are the same").count(), 1, "{said:?}");
+    let said = case.run(&and(&sweep_into("out"), &["--set", "provider.routing.limit_rpm=6"]));
+    assert!(!said.stderr.contains("warning: "), "only one bucket of the two is too hot: {said:?}");
+}
