@@ -1,9 +1,11 @@
 //! Warnings before a run whose hits are impossible, certain or left to luck.
 
-use crate::client::key::Strategy;
+use crate::client::arrival::Process;
+use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::workload::Workload;
 use crate::experiment::scenario::Loaded;
+use crate::provider::profile::Provider;
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
 use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
@@ -17,12 +19,68 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
             too_short(loaded, workload),
             nothing_shared(loaded, workload),
             key_per_call(loaded, workload),
+            scattered_turns(loaded, workload),
+            one_user(loaded, workload),
             bucket_rate(loaded, workload),
+            arrivals_by_name_only(loaded, workload),
         ];
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    client.workload.iter().flat_map(of_workload).collect()
+    let general = [idle_axis(loaded), other_retention(loaded)].into_iter().flatten();
+    general.chain(client.workload.iter().flat_map(of_workload)).collect()
+}
+
+/// A swept bucket count that no key depends on.
+fn idle_axis(loaded: &Loaded) -> Option<String> {
+    let swept = |path: &str| loaded.scenario.sweep.axis.iter().any(|axis| axis.path == path);
+    let strategy = loaded.scenario.client.key.strategy;
+    (swept("client.key.buckets") && !swept("client.key.strategy") && strategy != Strategy::Buckets).then(
+        || "client.key.buckets is swept, but client.key.strategy is not `buckets`: it has no effect".into(),
+    )
+}
+
+/// A model that cannot have the provider's default retention.
+fn other_retention(loaded: &Loaded) -> Option<String> {
+    let Provider { retention, model, .. } = &loaded.scenario.provider;
+    let supported = &loaded.scenario.provider.chosen_model().retention;
+    (loaded.scenario.client.retention.is_none() && !supported.contains(&retention.default)).then(|| {
+        format!(
+            "`{model}` does not support the default retention `{}`: `{}` applies",
+            retention.default, supported[0]
+        )
+    })
+}
+
+/// Buckets in turn or at random send the turns of one session to different keys.
+fn scattered_turns(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let scatters = keying.strategy == Strategy::Buckets
+        && keying.buckets > 1
+        && matches!(keying.assign, Assign::RoundRobin | Assign::Random);
+    (scatters && workload.shared_prefix.is_none()).then(|| {
+        "buckets are assigned call by call, so that a session's next call may miss its own history: consider assign = \"session\"".into()
+    })
+}
+
+fn one_user(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let Keying { strategy, assign, .. } = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let by_user = *strategy == Strategy::PerUser || *strategy == Strategy::Buckets && *assign == Assign::User;
+    (by_user && workload.users == 1).then(|| "keys go by user, but there is only one: set `users`".into())
+}
+
+/// Processes that are named but not used.
+fn arrivals_by_name_only(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let arrivals = workload.arrivals.as_ref()?;
+    match arrivals.process {
+        Process::Gamma if arrivals.gap_variation == 1.0 => {
+            Some("gamma arrivals with gap_variation 1 are Poisson: set it above 1 for bursts".into())
+        }
+        Process::Daily if loaded.scenario.duration < Span::DAY => {
+            Some("daily arrivals over less than a day, from midnight on, do not have their mean rate".into())
+        }
+        _ => None,
+    }
 }
 
 /// The longest prompt a generated workload can send, if there is a bound.
@@ -89,7 +147,7 @@ fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let rate = requests_per_minute(workload)? / keys;
     if rule == Rule::Home && overflow != Overflow::None && rate > f64::from(limit_rpm) {
         return Some(format!(
-            "each key gets {rate:.1} requests a minute, above the limit of {limit_rpm}: expect overflow to cold machines"
+            "each key gets {rate:.1} requests a minute, above the limit of {limit_rpm}: expect overflow, cheap only where the next machines stay warm"
         ));
     }
     let law = &loaded.scenario.provider.retention.lifetime[loaded.policy(workload)];

@@ -131,6 +131,8 @@ pub struct Loaded {
     pub folder: PathBuf,
     /// The content, checked.
     pub scenario: Scenario,
+    /// Paths that the command line set.
+    pub flagged: Vec<KeyPath>,
     document: Document,
 }
 
@@ -154,7 +156,9 @@ impl Loaded {
             document.set(path, value.clone(), origin)?;
         }
         let scenario = resolve(&document, folder)?;
-        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, document })
+        let flagged = changes.iter().filter(|change| change.origin.starts_with("--set"));
+        let flagged = flagged.map(|change| change.path.clone()).collect();
+        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, flagged, document })
     }
 
     /// This scenario with some changes laid over it.

@@ -57,6 +57,11 @@ impl Plan {
             if ["seed", "seeds", "sweep", "title"].contains(&path.keys()[0].as_str()) {
                 return Err(place("cannot be an axis: it says how the sweep itself is played".into()));
             }
+            if loaded.flagged.contains(&path) {
+                return Err(place(
+                    "is set by --set and swept too: leave out the flag, or take the axis out".into(),
+                ));
+            }
             if axes.iter().any(|(known, _)| *known == path) {
                 return Err(place("this path has an axis already".into()));
             }

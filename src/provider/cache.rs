@@ -1,6 +1,6 @@
 //! Cache: the stores of all machines, and who may read and write what in them.
 
-use crate::prompt::{PrefixTree, Prompt};
+use crate::prompt::{Mark, PrefixTree, Prompt};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
 use crate::provider::write::{Bodies, Places, Readable, When, Write};
@@ -9,6 +9,8 @@ use crate::units::{SimTime, Tokens};
 /// How one request meets the cache of the machine it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
+    /// Number of the partition.
+    pub partition: u32,
     /// The machine.
     pub machine: MachineId,
     /// Who may read it: the key, where the key is part of the cache's identity.
@@ -17,6 +19,19 @@ pub struct Access {
     pub owner: RoutingKey,
     /// The prompt.
     pub prompt: Prompt,
+}
+
+/// What a request found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where it looked.
+    pub readable: Readable,
+    /// The deepest live depth on its path, not yet floored to a boundary.
+    pub alive: Tokens,
+    /// The boundary it resumes at; 0 where nothing is reported: what is not reported was not used.
+    pub read: Tokens,
+    /// What is reported.
+    pub cached: Tokens,
 }
 
 /// What a request does to the cache, in full at the moment it becomes visible: its write and its renewals.
@@ -28,6 +43,8 @@ pub struct Effect {
     pub read: Tokens,
     /// Whether it writes.
     pub writes: bool,
+    /// Tokens between what it read and the deepest boundary it writes: those that a write price bills.
+    pub written: Tokens,
     /// Where it writes boundaries that others can read.
     pub places: Places,
     /// Until when what it touches lives, at least.
@@ -85,8 +102,36 @@ impl Cache {
         Self { rules: rules.clone(), machines: vec![machine; machines] }
     }
 
-    /// The deepest live depth on the prompt's path that it may read; not yet floored to a boundary.
-    pub fn read(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
+    /// What a request with these marks finds now.
+    pub fn look_up(&self, tree: &PrefixTree, access: &Access, marks: &[Mark], now: SimTime) -> Found {
+        let readable = self.rules.readable(marks);
+        let alive = self.alive(tree, access, &readable, now);
+        let boundary = self.rules.boundary(alive);
+        let cached = self.rules.report(boundary, access.prompt.tokens());
+        Found { readable, alive, read: if cached == 0 { 0 } else { boundary }, cached }
+    }
+
+    /// What it will do, once it is visible.
+    pub fn effect(
+        &self,
+        tree: &PrefixTree,
+        access: Access,
+        marks: &[Mark],
+        read: Tokens,
+        now: SimTime,
+        expiry: SimTime,
+    ) -> Effect {
+        let deepest = self.rules.deepest_written(access.prompt.tokens(), marks);
+        let writes = deepest > 0 && self.writes(&access, read, now);
+        let (written, places) = match writes {
+            true => (deepest.saturating_sub(read), self.rules.places(tree, &access.prompt, marks)),
+            false => (0, Places::new()),
+        };
+        Effect { access, read, writes, written, places, expiry }
+    }
+
+    /// The deepest live depth on the prompt's path that it may read.
+    fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
         let MachineCache { store, owners } = &self.machines[access.machine.0 as usize];
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
@@ -98,7 +143,7 @@ impl Cache {
 
     /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
     /// requests in flight on a cold prefix both write.
-    pub fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
+    fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
         match self.rules.when {
             When::Always => true,
             When::OnMiss => read == 0,
@@ -140,7 +185,7 @@ impl Cache {
     }
 
     fn write_owner(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let Effect { access: Access { machine, scope, owner, prompt }, expiry, .. } = *effect;
+        let Effect { access: Access { machine, scope, owner, prompt, .. }, expiry, .. } = *effect;
         let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body: prompt, alive_until: expiry };

@@ -5,10 +5,10 @@
 
 use crate::client::session::Request;
 use crate::prompt::{PrefixTree, Prompt};
-use crate::provider::cache::{Access, Effect};
+use crate::provider::cache::{Access, Effect, Found};
 use crate::provider::routing::MachineId;
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Readable, Visible, Write};
+use crate::provider::write::{Bodies, Visible, Write};
 use crate::random::fold;
 use crate::simulation::outcome::{Attribution, Cause};
 use crate::units::{SimTime, Tokens};
@@ -45,8 +45,8 @@ struct Scopes {
 }
 
 impl Scopes {
-    fn of(access: &Access, partition: u32) -> Self {
-        let partition = u64::from(partition);
+    fn of(access: &Access) -> Self {
+        let partition = u64::from(access.partition);
         let key = fold(partition, access.scope.0);
         let MachineId(machine) = access.machine;
         Self { partition: Scope(partition), key: Scope(key), here: Scope(fold(key, u64::from(machine) + 1)) }
@@ -71,21 +71,19 @@ impl Ledger {
         }
     }
 
-    /// Attributes one request that arrives now, found `alive` tokens deep alive, and was told `cached`.
-    #[expect(clippy::too_many_arguments, reason = "all of one moment")]
+    /// Attributes the uncached tokens of one request that arrives now.
     pub fn attribute(
         &self,
         tree: &PrefixTree,
         request: &Request,
         access: &Access,
-        readable: &Readable,
-        partition: u32,
+        found: &Found,
         now: SimTime,
-        alive: Tokens,
-        cached: Tokens,
     ) -> Attribution {
+        let Found { readable, alive, cached, .. } = found;
+        let (alive, cached) = (*alive, *cached);
         let at = access.prompt.shareable;
-        let scopes = Scopes::of(access, partition);
+        let scopes = Scopes::of(access);
         let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, now);
         // From the narrowest set outwards, each level at least as deep as the one below it.
         let unexpired = self.unexpired.as_ref().map_or(alive, |set| read(set, scopes.here).max(alive));
@@ -120,8 +118,8 @@ impl Ledger {
     }
 
     /// Notes what a request sends and will store, at its arrival.
-    pub fn arrive(&mut self, tree: &PrefixTree, effect: &Effect, partition: u32, now: SimTime) {
-        let scopes = Scopes::of(&effect.access, partition);
+    pub fn arrive(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let scopes = Scopes::of(&effect.access);
         let Prompt { shareable, .. } = effect.access.prompt;
         self.sent.write(tree, Scope::SHARED, shareable, now, SimTime::NEVER);
         self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
@@ -136,8 +134,8 @@ impl Ledger {
     }
 
     /// Notes what becomes visible now.
-    pub fn appear(&mut self, tree: &PrefixTree, effect: &Effect, partition: u32, now: SimTime) {
-        let scopes = Scopes::of(&effect.access, partition);
+    pub fn appear(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let scopes = Scopes::of(&effect.access);
         for place in &effect.places {
             if !self.is_instant() {
                 self.visible.write(tree, scopes.key, *place, now, SimTime::NEVER);

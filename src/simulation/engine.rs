@@ -13,9 +13,9 @@ use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Cache, Effect};
 use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
-use crate::provider::routing::{KeyRole, MachineId, RouteRequest, Router};
+use crate::provider::routing::{KeyRole, MachineId, Route, RouteRequest, Router};
 use crate::provider::store::Scope;
-use crate::provider::write::{Places, Visible, Write};
+use crate::provider::write::{Visible, Write};
 use crate::random::{Purpose, SpanDistribution};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::Outcome;
@@ -64,7 +64,7 @@ struct Queue {
     events: BinaryHeap<Reverse<(SimTime, Kind, u64, u32)>>,
     sequence: u64,
     sessions: Slots<Caller>,
-    effects: Slots<(Effect, u32)>,
+    effects: Slots<Effect>,
 }
 
 /// A session in the queue: freshly started ones make room for the next of their workload.
@@ -142,8 +142,8 @@ impl Simulation {
         while let Some(Reverse((now, kind, _, slot))) = self.queue.events.pop() {
             match kind {
                 Kind::Visible => {
-                    let (effect, partition) = self.queue.effects.take(slot);
-                    self.appear(&effect, partition, now);
+                    let effect = self.queue.effects.take(slot);
+                    self.appear(&effect, now);
                 }
                 Kind::Arrival => {
                     let Caller { mut session, starts } = self.queue.sessions.take(slot);
@@ -183,79 +183,59 @@ impl Simulation {
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> Outcome {
         let request = self.traffic.request(session, &mut self.tree);
-        let terms = &self.terms[request.workload as usize];
-        let partition = terms.partition;
-        let lifetime = terms.lifetime.draw(request.draws, Purpose::Lifetime);
+        let Terms { partition, lifetime } = &self.terms[request.workload as usize];
+        let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
 
-        let provider = &mut self.provider;
-        provider.machines.advance(now);
-        let (access, overflowed) = provider.route(&request, partition, now);
-        let rules = &provider.write;
-        let readable = rules.readable(&request.marks);
-        let alive = provider.cache.read(&self.tree, &access, &readable, now);
+        self.provider.machines.advance(now);
+        let (access, overflowed) = self.provider.route(&request, *partition, now);
+        let Provided { machines, cache, .. } = &mut self.provider;
+        let found = cache.look_up(&self.tree, &access, &request.marks, now);
+        let effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
         let prompt = request.prompt.tokens();
-        let boundary = rules.boundary(alive);
-        let cached = rules.report(boundary, prompt);
-        // What is not reported was not used: nothing is renewed for it.
-        let read = if cached == 0 { 0 } else { boundary };
-        let deepest = rules.deepest_written(prompt, &request.marks);
-        let writes = deepest > 0 && provider.cache.writes(&access, read, now);
-        let (written, places) = match writes {
-            true => (deepest.saturating_sub(read), rules.places(&self.tree, &request.prompt, &request.marks)),
-            false => (0, Places::new()),
-        };
-        let effect = Effect { access, read, writes, places, expiry: now + lifetime };
-        let timing = provider.machines.serve(
-            access.machine,
-            now,
-            cached,
-            prompt - cached,
-            request.output_tokens,
-            request.draws,
-        );
-        let visible_at = provider.visible_at(now, &timing);
-
-        let attribution = self.ledger.as_ref().map(|ledger| {
-            ledger.attribute(&self.tree, &request, &access, &readable, partition, now, alive, cached)
-        });
+        let uncached = prompt - found.cached;
+        let timing =
+            machines.serve(access.machine, now, found.cached, uncached, request.output_tokens, request.draws);
         let outcome = Outcome {
             call: request.call,
             line: request.line,
             workload: request.workload,
             session: request.session,
             turn: request.turn,
-            partition,
+            partition: access.partition,
             key: request.key,
             routing_key: access.owner,
             arrival: now,
             machine: access.machine,
             overflowed,
-            in_flight: provider.machines.in_flight_total(),
+            in_flight: machines.in_flight_total(),
             prompt,
-            cached,
-            written,
+            cached: found.cached,
+            written: effect.written,
             output: request.output_tokens,
             timing,
             lifetime,
-            visible_at,
-            attribution,
+            visible_at: self.provider.visible_at(now, &timing),
+            attribution: self
+                .ledger
+                .as_ref()
+                .map(|ledger| ledger.attribute(&self.tree, &request, &access, &found, now)),
         };
         if let Some(ledger) = &mut self.ledger {
-            ledger.arrive(&self.tree, &effect, partition, now);
+            ledger.arrive(&self.tree, &effect, now);
         }
-        if visible_at == now {
-            self.appear(&effect, partition, now);
+        if outcome.visible_at == now {
+            self.appear(&effect, now);
         } else {
-            let slot = self.queue.effects.put((effect, partition));
-            self.queue.push(visible_at, Kind::Visible, slot);
+            let slot = self.queue.effects.put(effect);
+            self.queue.push(outcome.visible_at, Kind::Visible, slot);
         }
         outcome
     }
 
-    fn appear(&mut self, effect: &Effect, partition: u32, now: SimTime) {
+    fn appear(&mut self, effect: &Effect, now: SimTime) {
         self.provider.cache.apply(&self.tree, effect, now);
         if let Some(ledger) = &mut self.ledger {
-            ledger.appear(&self.tree, effect, partition, now);
+            ledger.appear(&self.tree, effect, now);
         }
     }
 }
@@ -270,8 +250,8 @@ impl Provided {
             KeyRole::Routing => Scope::SHARED,
             KeyRole::Identity => Scope(key),
         };
-        let access =
-            Access { machine: route.machine, scope, owner: route.routing_key, prompt: request.prompt };
+        let Route { machine, routing_key: owner, .. } = route;
+        let access = Access { partition, machine, scope, owner, prompt: request.prompt };
         (access, route.overflowed)
     }
 
