@@ -157,7 +157,7 @@ fn a_pool_divides_the_rate_by_its_machines() {
     for pool in [1, 2, 5, 20] {
         let scenario = stream(&format!(
             "seed=2000
-            duration=4005m
+            duration=6005m
             warmup=5m
             client.workload.stream.arrivals.rate=1/min
             provider.routing.machines=64

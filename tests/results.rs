@@ -99,14 +99,26 @@ fn the_comparison_with_the_published_study_shows_what_the_files_say() {
     }
 }
 
+/// What the program says to these arguments, as a table.
+fn said(args: &[&str]) -> String {
+    let mut command = Command::cargo_bin("cachecast").unwrap();
+    let output = command.args(args).args(["--quiet", "--format", "table"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn the_readme_shows_real_output() {
     let readme = read("README.md");
     let folder = tempfile::tempdir().unwrap();
-    let mut sweep = Command::cargo_bin("cachecast").unwrap();
-    let out = folder.path().to_str().unwrap();
-    let output =
-        sweep.args(["sweep", "chat", "--quiet", "--format", "table", "--out", out]).output().unwrap();
-    let table = String::from_utf8(output.stdout).unwrap();
+    let table = said(&["sweep", "chat", "--out", folder.path().to_str().unwrap()]);
     assert!(readme.contains(&table), "README.md lacks\n{table}");
+
+    // Of the recommendation it shows the words, without the tables.
+    let card = said(&["recommend", "--rps", "1.4", "--prefix-tokens", "6600", "--prompt-tokens", "6687"]);
+    let (_, block) = readme.split_once("$ cachecast recommend").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    for line in block.lines().skip(1) {
+        assert!(card.lines().any(|said| said == line), "README.md shows {line:?}, but the answer is\n{card}");
+    }
 }

@@ -53,7 +53,7 @@ impl Field {
     fn shown(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Number(value, places) => value.map_or(String::new(), |value| format!("{value:.places$}")),
+            Self::Number(value, places) => value.map_or(String::new(), |value| fixed(value, *places)),
             Self::Estimate(value, places) => estimate(*value, *places),
         }
     }
@@ -213,8 +213,19 @@ fn json_value(field: &str) -> serde_json::Value {
 pub fn estimate(estimate: Option<Estimate>, places: usize) -> String {
     match estimate {
         None => String::new(),
-        Some(Estimate { mean, half_width: None }) => format!("{mean:.places$}"),
-        Some(Estimate { mean, half_width: Some(half) }) => format!("{mean:.places$} ±{half:.places$}"),
+        Some(Estimate { mean, half_width: None }) => fixed(mean, places),
+        Some(Estimate { mean, half_width: Some(half) }) => {
+            format!("{} ±{half:.places$}", fixed(mean, places))
+        }
+    }
+}
+
+/// A number with so many decimal places; a zero has no sign.
+fn fixed(value: f64, places: usize) -> String {
+    let text = format!("{value:.places$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|digit| digit == b'0' || digit == b'.') => zero.to_string(),
+        _ => text,
     }
 }
 
