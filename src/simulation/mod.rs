@@ -1,7 +1,10 @@
 //! The corridor between client and provider: one event queue, one clock, one outcome for each request.
+//!
+//! Reading order: an [`outcome`] is what happened to one request, [`attribution`] why its uncached tokens were
+//! uncached, and [`engine`] the loop that makes it happen.
 
+pub mod outcome;
 pub mod attribution;
 pub mod engine;
 #[cfg(test)]
 mod naive;
-pub mod outcome;
