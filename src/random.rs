@@ -40,6 +40,14 @@ pub enum Purpose {
     Noise,
     /// Whether, and where, a request is sent to explore.
     Explore,
+    /// Calls of an agent's tool loop.
+    Calls,
+    /// Tokens of a tool's result.
+    ToolTokens,
+    /// Context that a session brings along.
+    StartTokens,
+    /// Whether a turn begins with an edit.
+    Edit,
 }
 
 /// The root of one replication's randomness.

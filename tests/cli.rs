@@ -324,7 +324,8 @@ fn a_workload_is_of_exactly_one_kind() {
     let (head, tail) = SCENARIO.split_once("[client.workload.calls.shared_prefix]").unwrap();
     let chat = "[client.workload.calls.chat]\nprefix_tokens = 1\nturns = 2\nuser_tokens = 3\n\
                 output_tokens = 4\nthink = '5s'\n";
-    let words = ["s.toml:13: client.workload.calls: ", "one of the tables shared_prefix, chat and trace"];
+    let words =
+        ["s.toml:13: client.workload.calls: ", "one of the tables shared_prefix, chat, agent and trace"];
     let none = format!("{head}{}", &tail[tail.find("[provider]").unwrap()..]);
     for text in [none, format!("{SCENARIO}{chat}")] {
         Case::new().file("s.toml", text).refuses(RUN, &words);

@@ -22,7 +22,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 
 #[test]
 fn every_row_conserves_tokens_and_stays_under_its_ceilings() {
-    for scenario in ["bucket-cardinality", "hot-key", "idle-gap", "chat"] {
+    for scenario in ["bucket-cardinality", "hot-key", "idle-gap", "chat", "tail-volatility"] {
         let rows = rows(&format!("results/{scenario}/cells.csv"));
         assert!(!rows.is_empty());
         for row in &rows {

@@ -101,11 +101,12 @@ impl Common {
 }
 
 /// The scenarios that come with the program.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("bucket-cardinality", include_str!("../../scenarios/bucket-cardinality.toml")),
     ("hot-key", include_str!("../../scenarios/hot-key.toml")),
     ("idle-gap", include_str!("../../scenarios/idle-gap.toml")),
     ("chat", include_str!("../../scenarios/chat.toml")),
+    ("tail-volatility", include_str!("../../scenarios/tail-volatility.toml")),
 ];
 
 /// A profile named by a flag: a file is looked for from here, not from beside the scenario.

@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::client::shared_prefix::{check_prefix, shared_start};
-use crate::prompt::{Cursor, PrefixTree, Prompt};
-use crate::random::{CountDistribution, Draws, Purpose, SessionKey, SpanDistribution};
+use crate::client::shared_prefix::check_prefix;
+use crate::random::{CountDistribution, SpanDistribution};
 use crate::units::Tokens;
 
 /// Conversations.
@@ -35,23 +34,5 @@ impl Chat {
             return Err(("user_tokens", "a prompt needs at least one token".into()));
         }
         Ok(())
-    }
-
-    /// The next prompt of a conversation, and the length of its answer. `history` is everything said so far, and
-    /// moves on; `None` begins one.
-    pub fn prompt(
-        &self,
-        shared: SessionKey,
-        history: &mut Option<Cursor>,
-        draws: Draws,
-        tree: &mut PrefixTree,
-    ) -> (Prompt, Tokens) {
-        let said = history.unwrap_or_else(|| shared_start(tree, shared, self.prefix_tokens));
-        let message = self.user_tokens.draw(draws, Purpose::PromptTokens).0;
-        let end = tree.append_private(said, draws.bits(Purpose::Content, 0), message);
-        let prompt = tree.prompt(end, 0, 0);
-        let output = self.output_tokens.draw(draws, Purpose::OutputTokens).0;
-        *history = Some(tree.append_private(end, draws.bits(Purpose::Content, 1), output));
-        (prompt, output)
     }
 }

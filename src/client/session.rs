@@ -9,15 +9,18 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
+use crate::client::agent::Agent;
 use crate::client::arrival::Starts;
 use crate::client::chat::Chat;
+use crate::client::conversation::{Conversation, Setting};
 use crate::client::key::{Caller, Keying, PromptCacheKey};
 use crate::client::shared_prefix::SharedPrefix;
+use crate::client::volatility::Volatility;
 use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::input::trace::Skipped;
-use crate::prompt::{Cursor, Mark, MarkKind, Marks, PrefixTree, Prompt};
+use crate::prompt::{Mark, MarkKind, Marks, PrefixTree, Prompt};
 use crate::random::{Draws, Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{LONGEST_PROMPT, SimTime, Span, Tokens};
 
@@ -29,9 +32,11 @@ pub struct Session {
     number: u64,
     key: SessionKey,
     user: u32,
-    turns: u32,
-    /// Everything said so far, as the next prompt will repeat it.
-    history: Option<Cursor>,
+    /// Turns that have not begun.
+    turns_left: u32,
+    /// Further calls of this turn.
+    calls_left: u32,
+    conversation: Conversation,
     sent: Sent,
 }
 
@@ -88,6 +93,7 @@ struct Source {
     kind: Kind,
     keying: Keying,
     users: u32,
+    volatility: Volatility,
     /// Identity of the text that this workload's sessions share.
     content: SessionKey,
     calls: u64,
@@ -100,6 +106,7 @@ struct Source {
 enum Kind {
     SharedPrefix(SharedPrefix, Starts),
     Chat(Chat, Starts),
+    Agent(Agent, Starts),
     Trace(Box<Recording>),
 }
 
@@ -153,19 +160,20 @@ impl Traffic {
             number,
             key,
             user: person.turn(0).below(Purpose::User, 0, u64::from(source.users)) as u32,
-            turns: source.turns(key),
-            history: None,
+            turns_left: source.turns(key),
+            calls_left: 0,
+            conversation: Conversation::default(),
             sent: source.recorded.remove(&number).unwrap_or_default(),
         };
         Ok(Some((now, session)))
     }
 
     /// The session's next request.
-    pub fn request(&mut self, session: &mut Session, tree: &mut PrefixTree) -> Request {
+    pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
         let source = &mut self.sources[session.workload as usize];
         let draws = session.key.turn(session.sent.turn);
         let developer = source.developer_tokens();
-        let (prompt, output_tokens) = source.prompt(session, draws, tree);
+        let (prompt, output_tokens) = source.prompt(session, draws, now, tree);
         let (line, recorded) = match &source.kind {
             Kind::Trace(recording) => (recording.record().line, recording.record().key.as_deref()),
             _ => (0, None),
@@ -209,11 +217,10 @@ impl Traffic {
 
     /// When the session calls again, after an answer that is complete at `answered`; `None` if it has ended.
     pub fn next_turn(&self, session: &Session, answered: SimTime) -> Option<SimTime> {
-        let Kind::Chat(chat, _) = &self.sources[session.workload as usize].kind else { return None };
-        let ended = session.sent.turn >= session.turns
-            || session.history.is_some_and(|history| history.depth > LONGEST_PROMPT);
-        let next = answered + chat.think.draw(session.key.turn(session.sent.turn), Purpose::Think);
-        (!ended && next < self.end).then_some(next)
+        let source = &self.sources[session.workload as usize];
+        let draws = session.key.turn(session.sent.turn);
+        let next = answered + source.pause(session, draws)?;
+        (next < self.end && session.conversation.tokens() <= LONGEST_PROMPT).then_some(next)
     }
 }
 
@@ -234,23 +241,25 @@ impl Source {
             Starts::new(arrivals, SimTime::ZERO + duration, keys(0))
         };
         let content = keys(1).next_key();
-        let kind = match (&workload.shared_prefix, &workload.chat, &workload.trace) {
-            (Some(shared), _, _) => Kind::SharedPrefix(shared.clone(), starts()),
-            (_, Some(chat), _) => Kind::Chat(chat.clone(), starts()),
-            (_, _, Some(trace)) => {
+        let Workload { shared_prefix, chat, agent, trace, .. } = workload;
+        let kind = match (shared_prefix, chat, agent, trace) {
+            (Some(shared), ..) => Kind::SharedPrefix(shared.clone(), starts()),
+            (_, Some(chat), ..) => Kind::Chat(chat.clone(), starts()),
+            (_, _, Some(agent), _) => Kind::Agent(agent.clone(), starts()),
+            (_, _, _, Some(trace)) => {
                 Kind::Trace(Box::new(Recording::open(trace, duration, digest(name), folder)?))
             }
-            (None, None, None) => unreachable!("validated: a workload has one kind"),
+            (None, None, None, None) => unreachable!("validated: a workload has one kind"),
         };
-        let (keying, users) = (keying.clone(), workload.users);
+        let (keying, users, volatility) = (keying.clone(), workload.users, workload.volatility.clone());
         let recorded = FxHashMap::default();
-        Ok(Self { kind, keying, users, content, calls: 0, assigned: 0, recorded })
+        Ok(Self { kind, keying, users, volatility, content, calls: 0, assigned: 0, recorded })
     }
 
     /// Start, number and key of the next session.
     fn next_start(&mut self, sessions: u64) -> Result<Option<(SimTime, u64, SessionKey)>> {
         match &mut self.kind {
-            Kind::SharedPrefix(_, starts) | Kind::Chat(_, starts) => {
+            Kind::SharedPrefix(_, starts) | Kind::Chat(_, starts) | Kind::Agent(_, starts) => {
                 Ok(starts.next().map(|(now, key)| (now, sessions, key)))
             }
             Kind::Trace(recording) => {
@@ -266,28 +275,85 @@ impl Source {
     }
 
     fn turns(&self, key: SessionKey) -> u32 {
-        match &self.kind {
-            Kind::Chat(chat, _) => chat.turns.draw(key.turn(0), Purpose::Turns).0.max(1),
-            Kind::SharedPrefix(..) | Kind::Trace(_) => 1,
+        let law = match &self.kind {
+            Kind::Chat(Chat { turns, .. }, _) | Kind::Agent(Agent { turns, .. }, _) => turns,
+            Kind::SharedPrefix(..) | Kind::Trace(_) => return 1,
+        };
+        law.draw(key.turn(0), Purpose::Turns).0.max(1)
+    }
+
+    /// The session's next prompt, and the length of its answer.
+    fn prompt(
+        &self,
+        session: &mut Session,
+        draws: Draws,
+        now: SimTime,
+        tree: &mut PrefixTree,
+    ) -> (Prompt, Tokens) {
+        let (output_tokens, added, begins_turn) = match &self.kind {
+            Kind::SharedPrefix(shared, _) => {
+                let head = self.volatility.head(self.content, draws, now);
+                return shared.prompt(self.content, session.key, self.calls, head, draws, tree);
+            }
+            Kind::Trace(recording) => return (recording.prompt(tree), recording.record().output_tokens),
+            Kind::Chat(chat, _) => {
+                (&chat.output_tokens, chat.user_tokens.draw(draws, Purpose::PromptTokens), true)
+            }
+            Kind::Agent(agent, _) if session.calls_left == 0 => {
+                session.calls_left = agent.calls.draw(draws, Purpose::Calls).0.max(1);
+                (&agent.output_tokens, agent.user_tokens.draw(draws, Purpose::PromptTokens), true)
+            }
+            Kind::Agent(agent, _) => {
+                (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens), false)
+            }
+        };
+        session.turns_left -= u32::from(begins_turn);
+        session.calls_left = session.calls_left.saturating_sub(1);
+        let setting = self.setting(session.key);
+        let end = session.conversation.call(&setting, added.0, begins_turn, draws, now, tree);
+        let output = output_tokens.draw(draws, Purpose::OutputTokens).0;
+        session.conversation.answer(output, draws, tree);
+        (tree.prompt(end, 0, 0), output)
+    }
+
+    fn setting(&self, session: SessionKey) -> Setting<'_> {
+        let start_tokens = match &self.kind {
+            Kind::Agent(agent, _) => agent.start_tokens.draw(session.turn(0), Purpose::StartTokens).0,
+            _ => 0,
+        };
+        Setting {
+            shared: self.content,
+            prefix_tokens: self.prefix_tokens(),
+            start_tokens,
+            volatility: &self.volatility,
         }
     }
 
-    fn prompt(&self, session: &mut Session, draws: Draws, tree: &mut PrefixTree) -> (Prompt, Tokens) {
+    /// Time between an answer and the session's next call; `None` if there is none.
+    fn pause(&self, session: &Session, draws: Draws) -> Option<Span> {
+        let law = match &self.kind {
+            Kind::SharedPrefix(..) | Kind::Trace(_) => return None,
+            Kind::Agent(agent, _) if session.calls_left > 0 => &agent.pause,
+            _ if session.turns_left == 0 => return None,
+            Kind::Chat(Chat { think, .. }, _) | Kind::Agent(Agent { think, .. }, _) => think,
+        };
+        Some(law.draw(draws, Purpose::Think))
+    }
+
+    fn prefix_tokens(&self) -> Tokens {
         match &self.kind {
-            Kind::SharedPrefix(shared, _) => {
-                shared.prompt(self.content, session.key, self.calls, draws, tree)
-            }
-            Kind::Chat(chat, _) => chat.prompt(self.content, &mut session.history, draws, tree),
-            Kind::Trace(recording) => (recording.prompt(tree), recording.record().output_tokens),
+            Kind::SharedPrefix(shared, _) => shared.prefix_tokens,
+            Kind::Chat(chat, _) => chat.prefix_tokens,
+            Kind::Agent(agent, _) => agent.prefix_tokens,
+            Kind::Trace(_) => 0,
         }
     }
 
     /// Tokens of the developer block that every prompt begins with.
     fn developer_tokens(&self) -> Tokens {
-        match &self.kind {
-            Kind::SharedPrefix(shared, _) => shared.prefix_tokens,
-            Kind::Chat(chat, _) => chat.prefix_tokens,
-            Kind::Trace(_) => 0,
+        match self.prefix_tokens() {
+            0 => 0,
+            prefix => prefix + self.volatility.head_tokens,
         }
     }
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::prompt::{Cursor, PrefixTree, Prompt, Run};
+use crate::client::volatility::shared_start;
+use crate::prompt::{PrefixTree, Prompt, Run};
 use crate::random::{CountDistribution, Draws, Purpose, SessionKey, fold};
 use crate::units::{MOST_TOKENS, Tokens};
 
@@ -33,16 +34,17 @@ impl SharedPrefix {
     }
 
     /// The prompt of the `call`-th request of this workload, and the length of its answer. `shared` is the identity
-    /// of the workload's text, `own` that of the call's.
+    /// of the workload's text, `own` that of the call's; `head` is a volatile beginning, if there is one.
     pub fn prompt(
         &self,
         shared: SessionKey,
         own: SessionKey,
         call: u64,
+        head: Option<Run>,
         draws: Draws,
         tree: &mut PrefixTree,
     ) -> (Prompt, Tokens) {
-        let prefix = shared_start(tree, shared, self.prefix_tokens);
+        let prefix = shared_start(tree, shared, self.prefix_tokens, head);
         let output = self.output_tokens.draw(draws, Purpose::OutputTokens).0;
         if self.tails == 0 {
             let tail = self.tail_tokens.draw(draws, Purpose::PromptTokens).0;
@@ -63,9 +65,4 @@ pub(super) fn check_prefix(tokens: Tokens) -> Result<(), (&'static str, String)>
     } else {
         Ok(())
     }
-}
-
-/// Appends text that every session of a workload shares, if there is any.
-pub(super) fn shared_start(tree: &mut PrefixTree, shared: SessionKey, tokens: Tokens) -> Cursor {
-    if tokens == 0 { Cursor::ROOT } else { tree.append(Cursor::ROOT, Run::piece(shared.0, tokens)) }
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::client::agent::Agent;
 use crate::client::arrival::Arrivals;
 use crate::client::chat::Chat;
 use crate::client::key::Keying;
 use crate::client::shared_prefix::SharedPrefix;
+use crate::client::volatility::Volatility;
 use crate::input::recording::Trace;
 
 /// Everything a user can change.
@@ -39,7 +41,7 @@ pub enum Breakpoint {
     Message,
 }
 
-/// One kind of traffic; exactly one of shared_prefix, chat and trace says which.
+/// One kind of traffic; exactly one of shared_prefix, chat, agent and trace says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
@@ -64,9 +66,15 @@ pub struct Workload {
     /// Conversations that grow turn by turn.
     #[serde(default)]
     pub chat: Option<Chat>,
+    /// Tool loops on one long context.
+    #[serde(default)]
+    pub agent: Option<Agent>,
     /// Recorded requests.
     #[serde(default)]
     pub trace: Option<Trace>,
+    /// What changes inside the prompts from call to call (not in a trace).
+    #[serde(default)]
+    pub volatility: Volatility,
 }
 
 fn one() -> u32 {
@@ -76,11 +84,12 @@ fn one() -> u32 {
 impl Workload {
     /// Checks what the types cannot say; the error gives the path below the workload.
     pub fn validate(&self) -> Result<(), (String, String)> {
-        let kinds = [self.shared_prefix.is_some(), self.chat.is_some(), self.trace.is_some()];
+        let kinds =
+            [self.shared_prefix.is_some(), self.chat.is_some(), self.agent.is_some(), self.trace.is_some()];
         if kinds.iter().filter(|given| **given).count() != 1 {
             return Err((
                 String::new(),
-                "needs exactly one of the tables shared_prefix, chat and trace".into(),
+                "needs exactly one of the tables shared_prefix, chat, agent and trace".into(),
             ));
         }
         let below = |table: &'static str| {
@@ -88,6 +97,8 @@ impl Workload {
         };
         self.shared_prefix.as_ref().map_or(Ok(()), |kind| kind.validate().map_err(below("shared_prefix")))?;
         self.chat.as_ref().map_or(Ok(()), |kind| kind.validate().map_err(below("chat")))?;
+        self.agent.as_ref().map_or(Ok(()), |kind| kind.validate().map_err(below("agent")))?;
+        self.volatility.validate().map_err(below("volatility"))?;
         self.trace.as_ref().map_or(Ok(()), |kind| kind.validate().map_err(below("trace")))?;
         self.arrivals.as_ref().map_or(Ok(()), |law| law.validate().map_err(below("arrivals")))?;
         self.key.as_ref().map_or(Ok(()), |key| key.validate().map_err(below("key")))?;
@@ -95,6 +106,9 @@ impl Workload {
         match (&self.arrivals, &self.trace) {
             (None, None) => field("arrivals", "is missing: say when sessions start"),
             (Some(_), Some(_)) => field("arrivals", "a trace has its own times"),
+            _ if self.trace.is_some() && self.volatility != Volatility::default() => {
+                field("volatility", "a trace's prompts are what they were")
+            }
             _ if self.users == 0 => field("users", "must be 1 or more"),
             _ => Ok(()),
         }

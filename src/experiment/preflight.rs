@@ -163,6 +163,10 @@ fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
 
 /// Mean requests a minute of a generated workload.
 pub fn requests_per_minute(workload: &Workload) -> Option<f64> {
-    let turns = workload.chat.as_ref().map_or(1.0, |chat| chat.turns.mean().max(1.0));
+    let turns = match (&workload.chat, &workload.agent) {
+        (Some(chat), _) => chat.turns.mean().max(1.0),
+        (_, Some(agent)) => agent.turns.mean().max(1.0) * agent.calls.mean().max(1.0),
+        _ => 1.0,
+    };
     Some(workload.arrivals.as_ref()?.rate.per_minute() * turns)
 }

@@ -182,7 +182,7 @@ impl Simulation {
 
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> Outcome {
-        let request = self.traffic.request(session, &mut self.tree);
+        let request = self.traffic.request(session, now, &mut self.tree);
         let Terms { partition, lifetime } = &self.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
 

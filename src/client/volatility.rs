@@ -1,0 +1,120 @@
+//! What changes inside a prompt from call to call, and so breaks its prefix.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::prompt::{Cursor, PrefixTree, Run};
+use crate::random::{Draws, Purpose, SessionKey, fold};
+use crate::units::{MOST_TOKENS, SimTime, Span, Tokens};
+
+/// The volatile parts of a workload's prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Volatility {
+    /// Tokens of a status block above the latest user message; 0 for none.
+    pub status_tokens: Tokens,
+    /// When the status block is rewritten: with every call, or with every turn.
+    pub status_rewritten: Rewritten,
+    /// Chance that a turn begins with an edit of what was said before.
+    pub edit_probability: f64,
+    /// Where an edit happens, as a share of the history: 0 at its head, 1 at its end.
+    pub edit_depth: f64,
+    /// Tokens of a timestamp or id at the head of the prompt; 0 for none.
+    pub head_tokens: Tokens,
+    /// When the head changes.
+    pub head_changes: HeadChanges,
+    /// Prompts longer than this are compacted before the next turn; absent never.
+    pub compact_above: Option<Tokens>,
+    /// Tokens of the summary that takes the history's place.
+    pub summary_tokens: Tokens,
+}
+
+impl Default for Volatility {
+    fn default() -> Self {
+        Self {
+            status_tokens: 0,
+            status_rewritten: Rewritten::Call,
+            edit_probability: 0.0,
+            edit_depth: 0.5,
+            head_tokens: 0,
+            head_changes: HeadChanges::Call,
+            compact_above: None,
+            summary_tokens: 2_000,
+        }
+    }
+}
+
+/// When a status block is rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rewritten {
+    /// With every call.
+    Call,
+    /// With every turn: the calls of a tool loop keep it.
+    Turn,
+}
+
+/// When a timestamp or id in the head changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadChanges {
+    /// With every call.
+    Call,
+    /// With every minute of simulated time.
+    Minute,
+    /// With every day of simulated time.
+    Day,
+}
+
+impl Volatility {
+    /// Checks what the types cannot say; the error names the field.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        let tokens = [
+            ("status_tokens", self.status_tokens),
+            ("head_tokens", self.head_tokens),
+            ("summary_tokens", self.summary_tokens),
+        ];
+        if let Some((field, _)) = tokens.into_iter().find(|(_, tokens)| *tokens > MOST_TOKENS) {
+            return Err((field, format!("must be {MOST_TOKENS} or less")));
+        }
+        for (field, share) in [("edit_probability", self.edit_probability), ("edit_depth", self.edit_depth)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err((field, "must be from 0 to 1".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Identity of the head at a moment: equal heads are equal text, in all sessions of a workload.
+    pub fn head(&self, shared: SessionKey, draws: Draws, now: SimTime) -> Option<Run> {
+        let content = match self.head_changes {
+            HeadChanges::Call => draws.bits(Purpose::Content, 4),
+            HeadChanges::Minute => fold(shared.0, now.0 / Span::MINUTE.0),
+            HeadChanges::Day => fold(shared.0, now.0 / Span::DAY.0),
+        };
+        (self.head_tokens > 0).then(|| Run::piece(fold(content, 1), self.head_tokens))
+    }
+
+    /// What this turn's history is after the edit that may come before it.
+    pub fn edited(&self, history: Cursor, draws: Draws, tree: &mut PrefixTree) -> Cursor {
+        if self.edit_probability == 0.0 || draws.uniform(Purpose::Edit, 0) >= self.edit_probability {
+            return history;
+        }
+        // At the very end an edit changes the last token, not nothing.
+        let depth = (f64::from(history.depth) * self.edit_depth) as Tokens;
+        let depth = depth.min(history.depth.saturating_sub(1));
+        let kept = tree.ancestor(history, depth);
+        tree.append_private(kept, draws.bits(Purpose::Content, 5), history.depth - depth)
+    }
+}
+
+/// The text that all sessions of a workload begin with: a head, if there is one, and the shared prefix.
+pub fn shared_start(
+    tree: &mut PrefixTree,
+    shared: SessionKey,
+    prefix_tokens: Tokens,
+    head: Option<Run>,
+) -> Cursor {
+    let at = head.map_or(Cursor::ROOT, |head| tree.append(Cursor::ROOT, head));
+    if prefix_tokens == 0 { at } else { tree.append(at, Run::piece(shared.0, prefix_tokens)) }
+}
