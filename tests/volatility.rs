@@ -137,3 +137,19 @@ fn a_floor_reads_the_same_few_thousand_tokens_for_ever() {
     let calls = calls(&[(SEMANTICS, "first_tokens".into()), (STATUS, 600.into())]);
     assert!(calls[1..].iter().all(|call| call.cached == 4_608));
 }
+
+#[test]
+fn a_stored_answer_is_read_by_the_next_prompt_and_stored_reasoning_never() {
+    const BODY: &str = "provider.write.body";
+    for semantics in ["whole_body", "partial_prefix"] {
+        let calls = calls(&[(SEMANTICS, semantics.into()), (BODY, "prompt_and_output".into())]);
+        for pair in calls.windows(2) {
+            assert_eq!(pair[1].cached, pair[0].prompt + pair[0].output, "{semantics}");
+        }
+    }
+    // The body ends in reasoning that the next prompt does not repeat: a whole body is never its prefix.
+    let whole = calls(&[(SEMANTICS, "whole_body".into()), (BODY, "prompt_and_reasoning".into())]);
+    assert!(whole.iter().all(|call| call.cached == 0));
+    let partial = calls(&[(BODY, "prompt_and_reasoning".into())]);
+    assert!(partial.windows(2).all(|pair| pair[1].cached == pair[0].prompt));
+}

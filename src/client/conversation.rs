@@ -36,6 +36,11 @@ impl Conversation {
         self.history.map_or(0, |history| history.depth) + self.turn_tokens
     }
 
+    /// The last prompt with its answer; `None` before the first.
+    pub fn end(&self) -> Option<Cursor> {
+        self.end
+    }
+
     /// The next prompt: `added` tokens more, which begin a turn (a user's message) or go on with one (a tool's
     /// result). Its end.
     pub fn call(

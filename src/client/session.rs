@@ -20,7 +20,7 @@ use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::input::trace::Skipped;
-use crate::prompt::{Mark, MarkKind, Marks, PrefixTree, Prompt};
+use crate::prompt::{Cursor, Mark, MarkKind, Marks, PrefixTree, Prompt};
 use crate::random::{Draws, Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{LONGEST_PROMPT, SimTime, Span, Tokens};
 
@@ -72,6 +72,8 @@ pub struct Request {
     pub previous: Option<Prompt>,
     /// Tokens of the answer.
     pub output_tokens: Tokens,
+    /// The place behind the answer, where a later prompt may repeat it.
+    pub answered: Option<Cursor>,
     /// This request's draws.
     pub draws: Draws,
 }
@@ -202,6 +204,7 @@ impl Traffic {
             marks,
             previous: session.sent.previous.replace(prompt),
             output_tokens,
+            answered: session.conversation.end(),
             draws,
         };
         self.calls += 1;

@@ -3,7 +3,7 @@
 use crate::prompt::{Mark, PrefixTree, Prompt};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Places, Readable, When, Write};
+use crate::provider::write::{Bodies, Places, Readable, Stored, When, Write};
 use crate::units::{SimTime, Tokens};
 
 /// How one request meets the cache of the machine it was sent to.
@@ -19,6 +19,8 @@ pub struct Access {
     pub owner: RoutingKey,
     /// The prompt.
     pub prompt: Prompt,
+    /// What it stores, if it writes.
+    pub body: Stored,
 }
 
 /// What a request found.
@@ -83,7 +85,7 @@ struct MachineCache {
 struct Owner {
     key: RoutingKey,
     readers: Scope,
-    body: Prompt,
+    body: Stored,
     /// When the last of its boundaries here dies.
     alive_until: SimTime,
 }
@@ -121,10 +123,10 @@ impl Cache {
         now: SimTime,
         expiry: SimTime,
     ) -> Effect {
-        let deepest = self.rules.deepest_written(access.prompt.tokens(), marks);
+        let deepest = self.rules.deepest_written(&access.body, marks);
         let writes = deepest > 0 && self.writes(&access, read, now);
         let (written, places) = match writes {
-            true => (deepest.saturating_sub(read), self.rules.places(tree, &access.prompt, marks)),
+            true => (deepest.saturating_sub(read), self.rules.places(tree, &access.body, marks)),
             false => (0, Places::new()),
         };
         Effect { access, read, writes, written, places, expiry }
@@ -185,10 +187,10 @@ impl Cache {
     }
 
     fn write_owner(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let Effect { access: Access { machine, scope, owner, prompt, .. }, expiry, .. } = *effect;
+        let Effect { access: Access { machine, scope, owner, body, .. }, expiry, .. } = *effect;
         let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
         owners.retain(|other| other.alive_until >= now);
-        let mut written = Owner { key: owner, readers: scope, body: prompt, alive_until: expiry };
+        let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
         match owners.iter_mut().find(|other| other.key == owner) {
             Some(known) => {
                 // What the former body shares with this one may outlive it.

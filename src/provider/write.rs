@@ -14,6 +14,21 @@ use crate::units::{MOST_TOKENS, Span, Tokens};
 /// Where one request writes: a few places on its own path.
 pub type Places = SmallVec<[Cursor; 2]>;
 
+/// The body a request stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The part that some later prompt may share.
+    pub shareable: Cursor,
+    /// Tokens after it that no later prompt will contain.
+    pub unique_tail: Tokens,
+}
+
+impl Stored {
+    fn tokens(&self) -> Tokens {
+        self.shareable.depth + self.unique_tail
+    }
+}
+
 /// The depths of these places.
 type Depths = SmallVec<[Tokens; 4]>;
 
@@ -46,6 +61,8 @@ pub struct Write {
     pub report_step: Tokens,
     /// Whether the last token is always computed, so that at most prompt - 1 tokens are cached.
     pub computes_last_token: bool,
+    /// How far the stored body reaches: the prompt, its answer too, or reasoning that is never sent back.
+    pub body: Body,
     /// When a request writes.
     pub when: When,
     /// How many bodies a routing key keeps on one machine.
@@ -98,6 +115,18 @@ impl Readable {
             Self::At(depths) => depths.contains(&depth),
         }
     }
+}
+
+/// What a request stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// The prompt.
+    Prompt,
+    /// The prompt and its answer, as a later prompt may repeat it.
+    PromptAndOutput,
+    /// The prompt and hidden reasoning that no later prompt contains: nothing single at its end can be read.
+    PromptAndReasoning,
 }
 
 /// When a request writes.
@@ -181,15 +210,28 @@ impl Write {
         }
     }
 
-    /// The depths a prompt writes to. A boundary below the minimum could never be read, and is not written.
-    pub fn depths(&self, prompt: Tokens, marks: &[Mark]) -> Depths {
+    /// The depths a request writes to. A boundary below the minimum could never be read, and is not written.
+    pub fn depths(&self, body: &Stored, marks: &[Mark]) -> Depths {
+        let end = body.tokens();
         let mut depths: Depths = match self.semantics {
-            Semantics::PartialPrefix | Semantics::WholeBody => [prompt].into_iter().collect(),
-            Semantics::FirstTokens => [prompt.min(self.first_tokens)].into_iter().collect(),
+            Semantics::PartialPrefix | Semantics::WholeBody => [end].into_iter().collect(),
+            Semantics::FirstTokens => [end.min(self.first_tokens)].into_iter().collect(),
             Semantics::Breakpoints => self.own_breakpoints(marks).take(self.max_writes as usize).collect(),
         };
         depths.retain(|depth| self.boundary(*depth) >= self.min_tokens);
         depths
+    }
+
+    /// The body that a prompt stores, with `answered` as the place behind its answer.
+    pub fn stored(&self, prompt: &Prompt, output: Tokens, answered: Option<Cursor>) -> Stored {
+        let Prompt { shareable, unique_tail, .. } = *prompt;
+        match (self.body, answered) {
+            (Body::Prompt, _) => Stored { shareable, unique_tail },
+            (Body::PromptAndOutput, Some(shareable)) if unique_tail == 0 => Stored { shareable, unique_tail },
+            // An answer that no later prompt repeats, or reasoning of unknown length, is the body's own.
+            (Body::PromptAndOutput, _) => Stored { shareable, unique_tail: unique_tail + output },
+            (Body::PromptAndReasoning, _) => Stored { shareable, unique_tail: unique_tail + 1 },
+        }
     }
 
     /// A request's own breakpoints in the order in which they are written.
@@ -234,17 +276,17 @@ impl Write {
         }
     }
 
-    /// The deepest boundary that a prompt writes; 0 if it writes none.
-    pub fn deepest_written(&self, prompt: Tokens, marks: &[Mark]) -> Tokens {
-        self.depths(prompt, marks).into_iter().map(|depth| self.boundary(depth)).max().unwrap_or(0)
+    /// The deepest boundary that a body writes; 0 if it writes none.
+    pub fn deepest_written(&self, body: &Stored, marks: &[Mark]) -> Tokens {
+        self.depths(body, marks).into_iter().map(|depth| self.boundary(depth)).max().unwrap_or(0)
     }
 
     /// The places whose boundaries a later prompt can read: nobody can reach a single boundary inside a tail that
-    /// only this prompt has.
-    pub fn places(&self, tree: &PrefixTree, prompt: &Prompt, marks: &[Mark]) -> Places {
-        let shareable = prompt.shareable;
+    /// only this body has.
+    pub fn places(&self, tree: &PrefixTree, body: &Stored, marks: &[Mark]) -> Places {
+        let shareable = body.shareable;
         let reachable = |depth: &Tokens| self.covers() || *depth <= shareable.depth;
-        let depths = self.depths(prompt.tokens(), marks).into_iter().filter(reachable);
+        let depths = self.depths(body, marks).into_iter().filter(reachable);
         depths.map(|depth| tree.ancestor(shareable, depth)).collect()
     }
 
@@ -277,11 +319,16 @@ mod tests {
             min_tokens: 1024,
             report_step: 128,
             computes_last_token: true,
+            body: Body::Prompt,
             when: When::Always,
             bodies: Bodies::Unbounded,
             visible: Visible::FirstToken,
             lag: Span::ZERO,
         }
+    }
+
+    fn body(tokens: Tokens) -> Stored {
+        Stored { shareable: Cursor { depth: tokens, ..Cursor::ROOT }, unique_tail: 0 }
     }
 
     #[test]
@@ -316,7 +363,10 @@ mod tests {
         assert_eq!(exact.report(1_024, 1_024), 0, "1,023 is below the minimum");
         assert_eq!(exact.report(1_024, 1_025), 1_024);
         assert_eq!(exact.report(0, 0), 0);
-        assert_eq!((exact.deepest_written(1_023, &[]), exact.deepest_written(1_024, &[])), (0, 1_024));
+        assert_eq!(
+            (exact.deepest_written(&body(1_023), &[]), exact.deepest_written(&body(1_024), &[])),
+            (0, 1_024)
+        );
     }
 
     #[test]
@@ -334,7 +384,7 @@ mod tests {
         ];
         let rule = Write { semantics: Semantics::Breakpoints, report_step: 1, hidden_tokens: 0, ..classic() };
         assert_eq!(
-            rule.depths(6_000, &marks).as_slice(),
+            rule.depths(&body(6_000), &marks).as_slice(),
             [5_000, 2_000, 4_000, 3_500],
             "at most four, one implicit"
         );
@@ -344,10 +394,10 @@ mod tests {
         };
         assert_eq!(allowed(&rule), [2_000, 2_500, 3_000, 3_500, 4_000, 5_000]);
         let explicit_only = Write { implicit_breakpoint: false, developer_breakpoint: false, ..rule.clone() };
-        assert_eq!(explicit_only.depths(6_000, &marks).as_slice(), [4_000, 3_500, 2_500]);
+        assert_eq!(explicit_only.depths(&body(6_000), &marks).as_slice(), [4_000, 3_500, 2_500]);
         let own = Write { look_back_unit: LookBack::Breakpoint, look_back: 2, ..explicit_only };
         assert_eq!(allowed(&own), [3_500, 4_000]);
         let strict = Write { min_tokens: 3_000, ..rule };
-        assert_eq!(strict.depths(6_000, &marks).as_slice(), [5_000, 4_000, 3_500]);
+        assert_eq!(strict.depths(&body(6_000), &marks).as_slice(), [5_000, 4_000, 3_500]);
     }
 }

@@ -251,7 +251,9 @@ impl Provided {
             KeyRole::Identity => Scope(key),
         };
         let Route { machine, routing_key: owner, .. } = route;
-        let access = Access { partition, machine, scope, owner, prompt: request.prompt };
+        let Request { prompt, output_tokens, answered, .. } = *request;
+        let body = self.write.stored(&prompt, output_tokens, answered);
+        let access = Access { partition, machine, scope, owner, prompt, body };
         (access, route.overflowed)
     }
 
