@@ -10,6 +10,7 @@ use crate::document::KeyPath;
 use crate::error::Result;
 use crate::experiment::axes::{Axis, axes_of};
 use crate::provider::profile::{Profile, Provider, shipped};
+use crate::provider::routing::{Overflow, Rule};
 
 /// Show providers, scenarios, or the paths that can be set and swept
 #[derive(Debug, Args)]
@@ -73,13 +74,15 @@ fn providers() -> Result<Table> {
         for evidence in profile.evidence.values() {
             tags[evidence.tag as usize] += 1;
         }
+        let limited = routing.rule == Rule::Home && routing.overflow != Overflow::None;
         table.row([
             name.to_string(),
             word(&routing.rule),
-            routing.limit_rpm.to_string(),
+            // What a rule does not use would only mislead.
+            if limited { routing.limit_rpm.to_string() } else { String::new() },
             word(&write.semantics),
-            write.interval.to_string(),
-            write.hidden_tokens.to_string(),
+            if write.covers() { write.interval.to_string() } else { String::new() },
+            if write.covers() { write.hidden_tokens.to_string() } else { String::new() },
             write.min_tokens.to_string(),
             policies.join(", else "),
             tags.map(|count| count.to_string()).join("/"),

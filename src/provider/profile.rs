@@ -142,12 +142,33 @@ pub struct Profile {
     pub evidence: BTreeMap<KeyPath, Evidence>,
 }
 
+/// Names a file in the folder of shipped profiles and takes its text in.
+macro_rules! profile {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../scenarios/providers/", $name, ".toml")))
+    };
+}
+
 /// The profiles that come with the program.
-const SHIPPED: [(&str, &str); 4] = [
-    ("openai-classic", include_str!("../../scenarios/providers/openai-classic.toml")),
-    ("openai-24h", include_str!("../../scenarios/providers/openai-24h.toml")),
-    ("azure-classic", include_str!("../../scenarios/providers/azure-classic.toml")),
-    ("ideal", include_str!("../../scenarios/providers/ideal.toml")),
+const SHIPPED: &[(&str, &str)] = &[
+    profile!("openai-classic"),
+    profile!("openai-24h"),
+    profile!("openai-24h-current"),
+    profile!("openai-5.5"),
+    profile!("openai-5.6"),
+    profile!("azure-classic"),
+    profile!("anthropic-5m"),
+    profile!("anthropic-1h"),
+    profile!("deepseek"),
+    profile!("mistral"),
+    profile!("gemini-implicit"),
+    profile!("xai"),
+    profile!("groq"),
+    profile!("hypothesis-whole-body"),
+    profile!("hypothesis-single-body"),
+    profile!("hypothesis-write-once"),
+    profile!("hypothesis-hidden-reasoning"),
+    profile!("ideal"),
 ];
 
 /// Names of the shipped profiles.
