@@ -991,7 +991,11 @@ fn providers_and_scenarios_are_listed() {
     let case = Case::new();
     let names = |what, header| column(case.run(&["list", what]).answered(), header);
     let profiles = names("providers", "profile");
-    assert_eq!(profiles[..4], ["openai-classic", "openai-24h", "azure-classic", "ideal"]);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/providers");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(profiles.contains(&name), "{name} is not listed");
+    }
     assert_eq!(names("scenarios", "scenario")[..4], ["bucket-cardinality", "hot-key", "idle-gap", "chat"]);
     for name in names("scenarios", "scenario") {
         // It was found, if there is something wrong with what is laid over it.
@@ -1050,6 +1054,34 @@ fn help_names_every_verb_and_flag() {
     let nothing = case.run(&[]);
     assert_eq!((nothing.code, &*nothing.stdout), (Some(2), ""));
     assert!(nothing.stderr.contains("Usage: cachecast"), "{nothing:?}");
+}
+
+#[test]
+fn a_provider_that_needs_marks_and_a_floor_that_is_too_low_are_warned_of() {
+    let rows: &[(&[&str], &str)] = &[
+        (
+            &["--set", "provider.profile=anthropic-5m", "--set", "client.retention=5m"],
+            "stores at explicit breakpoints only",
+        ),
+        (
+            &["--set", "provider.write.semantics=first_tokens", "--set", "provider.write.first_tokens=100"],
+            "the first 100 tokens hold no boundary that is reported",
+        ),
+        (&["--set", "client.workload.calls.volatility.head_tokens=9"], "its head changes with every call"),
+        (
+            &["--set", "client.key.strategy=per_user", "--set", "client.workload.calls.users=1"],
+            "keys go by user, but there is only one",
+        ),
+    ];
+    for (flags, words) in rows {
+        let said = Case::new().scenario().run(&[RUN, flags].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.stderr.contains(words), "{said:?}");
+    }
+    let trace = Case::new()
+        .file("t.jsonl", LINE)
+        .run(&replay("ms", &["--set", "provider.write.semantics=whole_body"]));
+    assert!(trace.stderr.contains("mostly end inside a block"), "{trace:?}");
 }
 
 #[test]

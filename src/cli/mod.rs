@@ -100,13 +100,25 @@ impl Common {
     }
 }
 
+/// Names a file in the folder of shipped scenarios and takes its text in.
+macro_rules! scenario {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../scenarios/", $name, ".toml")))
+    };
+}
+
 /// The scenarios that come with the program.
-const SHIPPED: [(&str, &str); 5] = [
-    ("bucket-cardinality", include_str!("../../scenarios/bucket-cardinality.toml")),
-    ("hot-key", include_str!("../../scenarios/hot-key.toml")),
-    ("idle-gap", include_str!("../../scenarios/idle-gap.toml")),
-    ("chat", include_str!("../../scenarios/chat.toml")),
-    ("tail-volatility", include_str!("../../scenarios/tail-volatility.toml")),
+const SHIPPED: &[(&str, &str)] = &[
+    scenario!("bucket-cardinality"),
+    scenario!("hot-key"),
+    scenario!("idle-gap"),
+    scenario!("chat"),
+    scenario!("key-strategies"),
+    scenario!("tail-volatility"),
+    scenario!("mutation-depth"),
+    scenario!("head-timestamp"),
+    scenario!("compaction"),
+    scenario!("breakpoints"),
 ];
 
 /// A profile named by a flag: a file is looked for from here, not from beside the scenario.

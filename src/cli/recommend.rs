@@ -87,29 +87,35 @@ impl Recommend {
                 ));
             }
         };
-        let one_bucket = loaded.with(&[Change::new("client.key.strategy", "buckets", "recommend")])?;
+        let bucketed = loaded.with(&[
+            Change::new("client.key.strategy", "buckets", "recommend"),
+            Change::new("client.key.buckets", 2, "recommend"),
+        ])?;
         // Which bucket counts overflow or cool down is the question, not a warning.
         let about_traffic =
             |warning: &String| !warning.contains("each key") && !warning.contains("a key is used");
         self.common
-            .warn(&preflight::warnings(&one_bucket).into_iter().filter(about_traffic).collect::<Vec<_>>());
+            .warn(&preflight::warnings(&bucketed).into_iter().filter(about_traffic).collect::<Vec<_>>());
         Ok(loaded)
     }
 }
 
 fn headline(card: &Card, loaded: &Loaded) -> String {
-    let Card { rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, .. } = card;
+    let Card { rpm, limited, minimum_buckets, recommended_buckets, limit_rpm, seeds, .. } = card;
     let Scenario { client, provider, .. } = &loaded.scenario;
     let mut words = format!(
-        "{rpm:.1} requests a minute; profile {}, {}; {} replications, 95 % intervals\n\
-         \x20 minimum_buckets     = ceil(rpm / {limit_rpm}) = {minimum_buckets}\n\
-         \x20 recommended_buckets = ceil(rpm / 10) = {recommended_buckets}\n\
-         \x20 simulated: buckets assigned by {}, overflow {}, costs of the input side",
-        provider.profile,
-        provider.model,
-        seeds,
+        "{rpm:.1} requests a minute; profile {}, {}; {seeds} replications, 95 % intervals",
+        provider.profile, provider.model
+    );
+    if *limited {
+        words += &format!(
+            "\n  minimum_buckets     = ceil(rpm / {limit_rpm}) = {minimum_buckets}\n  recommended_buckets = ceil(rpm / 10) = {recommended_buckets}"
+        );
+    }
+    words += &format!(
+        "\n  simulated: buckets assigned by {}, overflow {}, costs of the input side",
         word(&client.key.assign),
-        word(&provider.routing.overflow),
+        word(&provider.routing.overflow)
     );
     if client.key.strategy != Strategy::Buckets {
         let strategy = word(&client.key.strategy);
@@ -192,8 +198,8 @@ fn table(card: &Card, rules: &[RuleCard], with_rule: bool) -> Table {
             let notes = [
                 (index == rule.best, "best"),
                 (index != rule.best && rule.as_good.contains(&index), "as good"),
-                (choice.buckets == card.minimum_buckets, "minimum_buckets"),
-                (choice.buckets == card.recommended_buckets, "recommended_buckets"),
+                (card.limited && choice.buckets == card.minimum_buckets, "minimum_buckets"),
+                (card.limited && choice.buckets == card.recommended_buckets, "recommended_buckets"),
             ];
             let notes: Vec<_> = notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| *note).collect();
             table.row(line(rule, choice, with_rule, &choice.buckets.to_string(), &notes.join(", ")));
@@ -221,8 +227,11 @@ fn line(rule: &RuleCard, choice: &Choice, with_rule: bool, buckets: &str, note: 
 
 /// Whether the rules agree, and what to do if they do not.
 fn conclusion(card: &Card) -> String {
+    if card.is_hopeless() {
+        return "Nothing hits, whatever the number of buckets: look at the warnings, and at what can be shared.".into();
+    }
     let mut words = match card.agreed() {
-        Some(buckets) => format!("Both rules agree: {}, as good as any other number.", count(buckets)),
+        Some(buckets) => format!("Both rules agree: {}; no number does better.", count(buckets)),
         None => {
             let (buckets, loss) = card.least_regret();
             let best =
@@ -236,6 +245,14 @@ fn conclusion(card: &Card) -> String {
             )
         }
     };
+    let level = |rule: &RuleCard| {
+        let behind = rule.written.as_ref().and_then(|written| written.behind_best);
+        behind.is_some_and(|e| e.mean + e.half_width.unwrap_or(0.0) <= INDIFFERENCE)
+    };
+    if card.rules.iter().all(level) {
+        words += "\nThe key as written does as well under both: there is no reason to change it.";
+        return words;
+    }
     let ahead = |rule: &&RuleCard| {
         let behind = rule.written.as_ref().and_then(|written| written.behind_best);
         behind.is_some_and(|e| e.mean + e.half_width.unwrap_or(0.0) < -INDIFFERENCE)

@@ -36,7 +36,8 @@ impl Sweep {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = super::load(&self.scenario, &self.common.changes()?)?;
         let plan = Plan::new(&loaded)?;
-        self.common.warn(&common_warnings(&plan));
+        let idle = preflight::idle_axis(&loaded);
+        self.common.warn(&idle.into_iter().chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
         let interrupted = on_interrupt();
         let folder = Folder::open(&plan, &path, self.resume)?;

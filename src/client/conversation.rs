@@ -102,7 +102,9 @@ impl Conversation {
                 tree.append_private(history, draws.bits(Purpose::Content, 3), self.turn_tokens)
             }
         };
-        self.history = Some(volatility.edited(history, draws, tree));
+        // Before anything was said there is nothing to edit.
+        let said_before = self.history.is_some();
+        self.history = Some(if said_before { volatility.edited(history, draws, tree) } else { history });
         self.turn_tokens = 0;
         self.end = None;
     }

@@ -60,7 +60,7 @@ pub struct Request {
     pub workload: u32,
     /// Number of the session.
     pub session: u64,
-    /// Turn within the session, from 0.
+    /// Call within the session, from 0.
     pub turn: u32,
     /// The prompt_cache_key.
     pub key: PromptCacheKey,

@@ -17,7 +17,8 @@ pub struct Volatility {
     pub status_rewritten: Rewritten,
     /// Chance that a turn begins with an edit of what was said before.
     pub edit_probability: f64,
-    /// Where an edit happens, as a share of the history: 0 at its head, 1 at its end.
+    /// Where an edit happens, as a share of everything before the turn, the system prompt included: 0 at its head,
+    /// 1 at its end.
     pub edit_depth: f64,
     /// Tokens of a timestamp or id at the head of the prompt; 0 for none.
     pub head_tokens: Tokens,
@@ -83,6 +84,11 @@ impl Volatility {
             }
         }
         Ok(())
+    }
+
+    /// Whether anything but the head is volatile.
+    pub fn needs_a_conversation(&self) -> bool {
+        self.status_tokens > 0 || self.edit_probability > 0.0 || self.compact_above.is_some()
     }
 
     /// Identity of the head at a moment: equal heads are equal text, in all sessions of a workload.

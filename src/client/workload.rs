@@ -109,6 +109,10 @@ impl Workload {
             _ if self.trace.is_some() && self.volatility != Volatility::default() => {
                 field("volatility", "a trace's prompts are what they were")
             }
+            _ if self.shared_prefix.is_some() && self.volatility.needs_a_conversation() => field(
+                "volatility",
+                "independent calls have a volatile head at most: nothing is said before them",
+            ),
             _ if self.users == 0 => field("users", "must be 1 or more"),
             _ => Ok(()),
         }

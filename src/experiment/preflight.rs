@@ -3,6 +3,7 @@
 use crate::client::arrival::Process;
 use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::shared_prefix::SharedPrefix;
+use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
 use crate::experiment::scenario::Loaded;
 use crate::provider::profile::Provider;
@@ -22,17 +23,19 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
             scattered_turns(loaded, workload),
             one_user(loaded, workload),
             bucket_rate(loaded, workload),
+            ends_inside_blocks(loaded, workload),
             arrivals_by_name_only(loaded, workload),
         ];
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    let general = [idle_axis(loaded), other_retention(loaded)].into_iter().flatten();
+    let general = [other_retention(loaded), no_marks(loaded), low_floor(loaded)];
+    let general = general.into_iter().flatten();
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
 
-/// A swept bucket count that no key depends on.
-fn idle_axis(loaded: &Loaded) -> Option<String> {
+/// A swept bucket count that no key depends on: for a sweep alone.
+pub fn idle_axis(loaded: &Loaded) -> Option<String> {
     let swept = |path: &str| loaded.scenario.sweep.axis.iter().any(|axis| axis.path == path);
     let strategy = loaded.scenario.client.key.strategy;
     (swept("client.key.buckets") && !swept("client.key.strategy") && strategy != Strategy::Buckets).then(
@@ -49,6 +52,31 @@ fn other_retention(loaded: &Loaded) -> Option<String> {
             "`{model}` does not support the default retention `{}`: `{}` applies",
             retention.default, supported[0]
         )
+    })
+}
+
+/// A provider that stores at marks only, and none are set.
+fn no_marks(loaded: &Loaded) -> Option<String> {
+    let Write { semantics, implicit_breakpoint, developer_breakpoint, .. } = loaded.scenario.provider.write;
+    let marked =
+        implicit_breakpoint || developer_breakpoint || !loaded.scenario.client.breakpoints.is_empty();
+    (semantics == Semantics::Breakpoints && !marked).then(|| {
+        "this provider stores at explicit breakpoints only: without client.breakpoints, such as [\"developer\", \"message\"], there can be no hits".into()
+    })
+}
+
+/// A floor that holds no boundary worth reporting.
+fn low_floor(loaded: &Loaded) -> Option<String> {
+    let write = &loaded.scenario.provider.write;
+    let floor = write.first_tokens;
+    (write.semantics == Semantics::FirstTokens && write.report(write.boundary(floor), Tokens::MAX) == 0)
+        .then(|| format!("the first {floor} tokens hold no boundary that is reported: there can be no hits"))
+}
+
+/// A trace knows its prompts block by block, not where they end.
+fn ends_inside_blocks(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    (workload.trace.is_some() && !loaded.scenario.provider.write.covers()).then(|| {
+        "its prompts mostly end inside a block, where nothing says what the next prompt shares: boundaries at ends of prompts are missed".into()
     })
 }
 
@@ -86,11 +114,13 @@ fn arrivals_by_name_only(loaded: &Loaded, workload: &Workload) -> Option<String>
 /// The longest prompt a generated workload can send, if there is a bound.
 fn longest_prompt(workload: &Workload) -> Option<u64> {
     if let Some(shared) = &workload.shared_prefix {
-        return Some(u64::from(shared.prefix_tokens) + shared.tail_tokens.support().1?);
+        let start = u64::from(workload.volatility.head_tokens) + u64::from(shared.prefix_tokens);
+        return Some(start + shared.tail_tokens.support().1?);
     }
     let chat = workload.chat.as_ref()?;
     let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1?;
-    Some(u64::from(chat.prefix_tokens) + turn.saturating_mul(chat.turns.support().1?))
+    let start = u64::from(workload.volatility.head_tokens) + u64::from(workload.volatility.status_tokens);
+    Some(start + u64::from(chat.prefix_tokens) + turn.saturating_mul(chat.turns.support().1?))
 }
 
 fn too_short(loaded: &Loaded, workload: &Workload) -> Option<String> {
@@ -105,16 +135,21 @@ fn nothing_shared(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let SharedPrefix { prefix_tokens, tail_tokens, tails, .. } = workload.shared_prefix.as_ref()?;
     let write: &Write = &loaded.scenario.provider.write;
     let (shortest, longest) = tail_tokens.support();
+    let Volatility { head_tokens, head_changes, .. } = workload.volatility;
+    if head_tokens > 0 && head_changes == HeadChanges::Call {
+        return Some("its head changes with every call: there can be no hits".into());
+    }
     if *tails == 0 && longest != Some(0) {
         if write.semantics == Semantics::WholeBody {
             return Some(
                 "every tail is its own and only whole bodies are stored: there can be no hits".into(),
             );
         }
-        let prompt = prefix_tokens.saturating_add(Tokens::try_from(shortest.max(1)).unwrap_or(Tokens::MAX));
-        if write.report(write.boundary(*prefix_tokens), prompt) == 0 {
+        let shared = head_tokens + prefix_tokens;
+        let prompt = shared.saturating_add(Tokens::try_from(shortest.max(1)).unwrap_or(Tokens::MAX));
+        if write.report(write.boundary(shared), prompt) == 0 {
             return Some(format!(
-                "the {prefix_tokens} tokens that calls share hold no boundary that is reported: there can be no hits"
+                "the {shared} tokens that calls share hold no boundary that is reported: there can be no hits"
             ));
         }
     }

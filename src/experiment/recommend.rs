@@ -15,6 +15,7 @@ use crate::experiment::preflight::requests_per_minute;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::sweep::{Finished, Plan};
+use crate::provider::routing::{Overflow, Routing};
 
 /// Requests a minute that a bucket is filled to by the recommended formula, leaving a third of the limit free.
 const COMFORTABLE_RPM: f64 = 10.0;
@@ -46,6 +47,8 @@ pub struct Card {
     pub minimum_buckets: u32,
     /// ceil(rpm / 10): room for bursts.
     pub recommended_buckets: u32,
+    /// Whether anything overflows at all; without a limit the formulas mean nothing.
+    pub limited: bool,
     /// The limit of the first formula.
     pub limit_rpm: u32,
     /// Replications behind every interval.
@@ -121,6 +124,12 @@ impl RuleCard {
 }
 
 impl Card {
+    /// Whether no choice ever hits: then the number of buckets is not what is wrong.
+    pub fn is_hopeless(&self) -> bool {
+        let hits = |choice: &Choice| choice.request_hit_ratio.is_some_and(|ratio| ratio.mean > 0.0);
+        !self.rules.iter().any(|rule| rule.choices.iter().chain(&rule.written).any(hits))
+    }
+
     /// The smallest bucket count that is as good as the best under every rule, if there is one.
     pub fn agreed(&self) -> Option<u32> {
         let (first, others) = self.rules.split_first()?;
@@ -198,7 +207,8 @@ pub fn recommend(loaded: &Loaded, progress: impl Fn(usize, usize) + Sync) -> Res
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, runs);
     let rules = rules.iter().map(|rule| rule_card(loaded, rule, &counts, &tick)).collect::<Result<_>>()?;
     let seeds = loaded.scenario.seeds;
-    Ok(Card { rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, rules })
+    let limited = loaded.scenario.provider.routing.overflow != Overflow::None;
+    Ok(Card { limited, rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, rules })
 }
 
 /// The bucket counts to simulate: all up to twice the recommended one or, if those are too many, about equally
@@ -225,8 +235,10 @@ fn rule_card(
     tick: &(impl Fn() + Sync),
 ) -> Result<RuleCard> {
     let written = loaded.scenario.client.key.strategy;
+    let Routing { pool, machines, .. } = loaded.scenario.provider.routing;
     let under_rule = loaded.with(&[
         Change::new("provider.routing.rule", rule, "recommend"),
+        Change::new("provider.routing.pool", i64::from(pool.min(machines)), "recommend"),
         Change::new("attribution", false, "recommend"),
         Change::new("sweep", toml::Table::new(), "recommend"),
     ])?;

@@ -200,7 +200,7 @@ impl Loaded {
         let Routing { rule, overflow, explore, .. } = provider.routing;
         let constant = |law: &SpanDistribution| matches!(law, SpanDistribution::Constant(_));
         let drawn_key = |key: &Keying| {
-            key.strategy == Strategy::Buckets && key.assign == Assign::Random
+            key.strategy == Strategy::Buckets && matches!(key.assign, Assign::Random | Assign::User)
                 || key.strategy == Strategy::PerUser
         };
         let recorded = |workload: &Workload| {

@@ -25,7 +25,7 @@ pub struct Stored {
 
 impl Stored {
     fn tokens(&self) -> Tokens {
-        self.shareable.depth + self.unique_tail
+        self.shareable.depth.saturating_add(self.unique_tail)
     }
 }
 
@@ -61,7 +61,8 @@ pub struct Write {
     pub report_step: Tokens,
     /// Whether the last token is always computed, so that at most prompt - 1 tokens are cached.
     pub computes_last_token: bool,
-    /// How far the stored body reaches: the prompt, its answer too, or reasoning that is never sent back.
+    /// How far the stored body reaches: the prompt, its answer too, or reasoning that is never sent back
+    /// (partial_prefix, whole_body).
     pub body: Body,
     /// When a request writes.
     pub when: When,
@@ -203,7 +204,7 @@ impl Write {
     pub fn boundary(&self, depth: Tokens) -> Tokens {
         match self.semantics {
             Semantics::PartialPrefix | Semantics::FirstTokens => {
-                let from_hidden_start = depth + self.hidden_tokens;
+                let from_hidden_start = depth.saturating_add(self.hidden_tokens);
                 (from_hidden_start - from_hidden_start % self.interval).saturating_sub(self.hidden_tokens)
             }
             Semantics::WholeBody | Semantics::Breakpoints => depth,
@@ -229,8 +230,10 @@ impl Write {
             (Body::Prompt, _) => Stored { shareable, unique_tail },
             (Body::PromptAndOutput, Some(shareable)) if unique_tail == 0 => Stored { shareable, unique_tail },
             // An answer that no later prompt repeats, or reasoning of unknown length, is the body's own.
-            (Body::PromptAndOutput, _) => Stored { shareable, unique_tail: unique_tail + output },
-            (Body::PromptAndReasoning, _) => Stored { shareable, unique_tail: unique_tail + 1 },
+            (Body::PromptAndOutput, _) => {
+                Stored { shareable, unique_tail: unique_tail.saturating_add(output) }
+            }
+            (Body::PromptAndReasoning, _) => Stored { shareable, unique_tail: unique_tail.saturating_add(1) },
         }
     }
 

@@ -86,7 +86,7 @@ pub struct Outcome {
     pub workload: u32,
     /// Number of the session.
     pub session: u64,
-    /// Turn within the session, from 0.
+    /// Call within the session, from 0.
     pub turn: u32,
     /// Number of the partition.
     pub partition: u32,
