@@ -93,12 +93,15 @@ impl Volatility {
 
     /// Identity of the head at a moment: equal heads are equal text, in all sessions of a workload.
     pub fn head(&self, shared: SessionKey, draws: Draws, now: SimTime) -> Option<Run> {
+        if self.head_tokens == 0 {
+            return None;
+        }
         let content = match self.head_changes {
             HeadChanges::Call => draws.bits(Purpose::Content, 4),
             HeadChanges::Minute => fold(shared.0, now.0 / Span::MINUTE.0),
             HeadChanges::Day => fold(shared.0, now.0 / Span::DAY.0),
         };
-        (self.head_tokens > 0).then(|| Run::piece(fold(content, 1), self.head_tokens))
+        Some(Run::piece(fold(content, 1), self.head_tokens))
     }
 
     /// What this turn's history is after the edit that may come before it.

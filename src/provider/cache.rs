@@ -123,10 +123,11 @@ impl Cache {
         now: SimTime,
         expiry: SimTime,
     ) -> Effect {
-        let deepest = self.rules.deepest_written(&access.body, marks);
+        let depths = self.rules.depths(&access.body, marks);
+        let deepest = self.rules.deepest(&depths);
         let writes = deepest > 0 && self.writes(&access, read, now);
         let (written, places) = match writes {
-            true => (deepest.saturating_sub(read), self.rules.places(tree, &access.body, marks)),
+            true => (deepest.saturating_sub(read), self.rules.places(tree, &access.body, &depths)),
             false => (0, Places::new()),
         };
         Effect { access, read, writes, written, places, expiry }

@@ -124,8 +124,10 @@ impl Ledger {
         self.sent.write(tree, Scope::SHARED, shareable, now, SimTime::NEVER);
         self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
         for place in &effect.places {
-            // A stored answer lies beyond what was sent.
-            self.perfectly_routed.write(tree, scopes.partition, *place, now, effect.expiry);
+            if place.depth > shareable.depth {
+                // A stored answer lies beyond what was sent.
+                self.perfectly_routed.write(tree, scopes.partition, *place, now, effect.expiry);
+            }
             let note = |set: &mut Store, scope| set.write(tree, scope, *place, now, SimTime::NEVER);
             note(&mut self.written, Scope::SHARED);
             if self.several_partitions {
