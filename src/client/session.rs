@@ -4,7 +4,6 @@
 //! lengths, think times) is a function of its own random key alone, so that every variant of a scenario meets
 //! the same scripts.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
@@ -45,8 +44,8 @@ pub struct Session {
 struct Sent {
     turn: u32,
     previous: Option<Prompt>,
-    /// Where the latest messages end, as many as the provider looks back at.
-    message_ends: VecDeque<Tokens>,
+    /// Where the messages of the last prompt end, shallowest first.
+    message_ends: Vec<Tokens>,
 }
 
 /// One call, as the provider gets it.
@@ -366,11 +365,10 @@ impl Sent {
     /// own end among them), and what the client marks.
     fn marks(&mut self, developer: Tokens, end: Tokens, wanted: usize, breakpoints: &[Breakpoint]) -> Marks {
         // A prompt that shrank (another text from some depth on) has lost the messages behind that.
-        self.message_ends.retain(|earlier| *earlier < end);
-        self.message_ends.push_back(end);
-        if self.message_ends.len() > wanted {
-            self.message_ends.pop_front();
+        while self.message_ends.last().is_some_and(|earlier| *earlier >= end) {
+            self.message_ends.pop();
         }
+        self.message_ends.push(end);
         let mut marks = Marks::new();
         let mut put = |kind, placement: Breakpoint, depth| {
             marks.push(Mark { depth, kind });
@@ -381,7 +379,7 @@ impl Sent {
         if developer > 0 {
             put(MarkKind::Developer, Breakpoint::Developer, developer);
         }
-        for depth in &self.message_ends {
+        for depth in &self.message_ends[self.message_ends.len().saturating_sub(wanted)..] {
             put(MarkKind::Message, Breakpoint::Message, *depth);
         }
         marks

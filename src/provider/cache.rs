@@ -196,7 +196,11 @@ impl Cache {
             Some(known) => {
                 // What the former body shares with this one may outlive it.
                 let kept_until = match self.rules.bodies {
-                    Bodies::One => store.replace(tree, written.scope(), known.body.shareable, &effect.places),
+                    Bodies::One => {
+                        let former = known.body.shareable;
+                        let holds_boundary = |depth| self.rules.boundary(depth) > 0;
+                        store.replace(tree, written.scope(), former, &effect.places, holds_boundary)
+                    }
                     Bodies::Unbounded => known.alive_until,
                 };
                 written.alive_until = kept_until.max(expiry);

@@ -125,8 +125,15 @@ impl Store {
 
     /// Drops what this scope holds on the path to `old`, but for the boundaries that a write at `kept` stores
     /// again: replacing a body must not shorten the life of what both bodies contain. Answers until when that
-    /// lives.
-    pub fn replace(&mut self, tree: &PrefixTree, scope: Scope, old: Cursor, kept: &[Cursor]) -> SimTime {
+    /// lives, as far as its depth `holds_boundary`.
+    pub fn replace(
+        &mut self,
+        tree: &PrefixTree,
+        scope: Scope,
+        old: Cursor,
+        kept: &[Cursor],
+        holds_boundary: impl Fn(Tokens) -> bool,
+    ) -> SimTime {
         let mut survivors: Vec<(EdgeId, Step)> = Vec::new();
         for place in kept {
             for PathStep { edge, leave, .. } in tree.path(*place) {
@@ -150,7 +157,9 @@ impl Store {
             } else {
                 mark(steps, depth, expiry)
             };
-            latest = latest.max(expiry);
+            if holds_boundary(depth) {
+                latest = latest.max(expiry);
+            }
         }
         latest
     }

@@ -26,7 +26,7 @@ use crate::provider::routing::{
     KeyRole, MachineId, Overflow, Pick, RateCount, RateOver, Routing, RoutingKey, Rule,
 };
 use crate::provider::store::planted;
-use crate::provider::write::{Bodies, Semantics, Visible, When, Write};
+use crate::provider::write::{Bodies, LookBack, Semantics, Visible, When, Write};
 use crate::simulation::outcome::{Attribution, Cause, Outcome};
 use crate::units::{SimTime, Span, Tokens};
 
@@ -82,6 +82,11 @@ enum Head {
 }
 
 impl Request {
+    /// Whether an earlier request belongs to the same session.
+    fn follows(&self, earlier: &Self) -> bool {
+        self.session.is_some() && (earlier.workload, earlier.session) == (self.workload, self.session)
+    }
+
     fn head(&self, hash_tokens: Tokens) -> Head {
         if let Some(name) = self.first256 {
             return Head::Recorded(name);
@@ -178,6 +183,8 @@ struct Sight<'a> {
     key: Option<Key>,
     /// Tokens shared with each earlier request.
     shared: &'a [Tokens],
+    /// The only depths at which it looks for boundaries, if it does not look everywhere.
+    looks_at: Option<Vec<Tokens>>,
 }
 
 impl Sight<'_> {
@@ -187,6 +194,10 @@ impl Sight<'_> {
             && boundary.machine == self.machine
             && self.key.is_none_or(|key| key == boundary.key)
             && boundary.depth <= self.shared[boundary.of]
+    }
+
+    fn looks_at(&self, depth: Tokens) -> bool {
+        self.looks_at.as_ref().is_none_or(|depths| depths.contains(&depth))
     }
 }
 
@@ -201,6 +212,7 @@ impl Shelf {
     /// The deepest boundary in sight.
     fn deepest(&self, sight: &Sight) -> Tokens {
         let reached = self.boundaries.iter().filter(|boundary| sight.reaches(boundary));
+        let reached = reached.filter(|boundary| sight.looks_at(boundary.depth));
         reached.map(|boundary| boundary.depth).max().unwrap_or(0)
     }
 
@@ -261,7 +273,8 @@ impl Model {
         let routing_key = self.routing_key(&request);
         let route = self.route(&request, routing_key, drawn);
         let shared = self.shared(&request.text);
-        let sight = self.sight(&request, route.machine, now, &shared);
+        let mut sight = self.sight(&request, route.machine, now, &shared);
+        sight.looks_at = self.looks_at(&request);
 
         let prompt = request.text.tokens;
         let found = self.held.deepest(&sight);
@@ -328,7 +341,31 @@ impl Model {
         shared: &'a [Tokens],
     ) -> Sight<'a> {
         let key = (self.routing.key_role == KeyRole::Identity).then_some(request.key);
-        Sight { now, machine, key, shared }
+        Sight { now, machine, key, shared, looks_at: None }
+    }
+
+    /// Where a request looks, for semantics that care: at its own end, if that is a breakpoint, and by look-back at
+    /// the ends of its session's earlier prompts, the latest ones and only those shorter than what came after.
+    fn looks_at(&self, request: &Request) -> Option<Vec<Tokens>> {
+        let Write { semantics, implicit_breakpoint, look_back_unit, look_back, .. } = self.write;
+        if semantics != Semantics::Breakpoints {
+            return None;
+        }
+        let look_back = look_back as usize;
+        let mut ends = Vec::new();
+        for earlier in self.sent.iter().map(|sent| &sent.request).filter(|earlier| request.follows(earlier)) {
+            ends.retain(|end| *end < earlier.text.tokens);
+            ends.push(earlier.text.tokens);
+        }
+        ends.retain(|end| *end < request.text.tokens);
+        let own = implicit_breakpoint.then_some(request.text.tokens);
+        Some(match look_back_unit {
+            LookBack::Breakpoint => own.into_iter().take(look_back).collect(),
+            LookBack::Message => {
+                let earlier = ends.into_iter().rev().take(look_back);
+                earlier.chain([request.text.tokens]).collect()
+            }
+        })
     }
 }
 
@@ -464,7 +501,7 @@ impl Model {
     fn boundaries(&self, prompt: Tokens) -> Vec<Tokens> {
         let Write { interval, hidden_tokens: hidden, .. } = self.write;
         match self.write.semantics {
-            // Breakpoints are not drawn here: recorded requests have no segments to end in the middle.
+            // A recorded request has one message, which ends where it does.
             Semantics::WholeBody | Semantics::Breakpoints => {
                 (prompt > 0).then_some(prompt).into_iter().collect()
             }
@@ -484,6 +521,9 @@ impl Model {
     fn written(&self, prompt: Tokens) -> Vec<Tokens> {
         let Write { semantics, first_tokens, min_tokens, .. } = self.write;
         let mut depths = self.boundaries(prompt);
+        if semantics == Semantics::Breakpoints && !self.write.implicit_breakpoint {
+            depths.clear();
+        }
         depths.retain(|depth| semantics != Semantics::FirstTokens || *depth <= first_tokens);
         // Nobody could read anything of a prompt whose deepest boundary is below the minimum.
         if depths.last().is_some_and(|deepest| *deepest >= min_tokens) { depths } else { Vec::new() }
@@ -512,8 +552,11 @@ impl Model {
         let stored = |of: usize| match self.write.semantics {
             Semantics::PartialPrefix => shared(of),
             Semantics::FirstTokens => shared(of).min(self.write.first_tokens),
-            Semantics::WholeBody if self.sent[of].request.text.is_prefix_of(&request.text) => shared(of),
-            Semantics::WholeBody | Semantics::Breakpoints => 0,
+            Semantics::WholeBody | Semantics::Breakpoints => {
+                let body = &self.sent[of].request.text;
+                let found = body.is_prefix_of(&request.text) && sight.looks_at(body.tokens);
+                if found { shared(of) } else { 0 }
+            }
         };
         let in_partition = |earlier: &Sent| earlier.request.partition == request.partition;
         let readable = |e: &Sent| in_partition(e) && sight.key.is_none_or(|key| key == e.request.key);
@@ -567,10 +610,7 @@ impl Model {
 
     /// Tokens that the session's own previous prompt had too, but in other words.
     fn changed(&self, request: &Request, sent: Tokens) -> Tokens {
-        let same_session = |e: &&Sent| {
-            request.session.is_some()
-                && (e.request.workload, e.request.session) == (request.workload, request.session)
-        };
+        let same_session = |e: &&Sent| request.follows(&e.request);
         let Some(previous) = self.sent.iter().rev().find(same_session) else { return 0 };
         let (previous, text) = (&previous.request.text, &request.text);
         if previous.is_prefix_of(text) { 0 } else { previous.tokens.min(text.tokens).saturating_sub(sent) }
@@ -906,7 +946,7 @@ impl Case {
         let words = [
             (
                 "semantics",
-                dice.one(&["partial_prefix", "partial_prefix", "whole_body", "whole_body", "first_tokens"]),
+                dice.one(&["partial_prefix", "partial_prefix", "whole_body", "first_tokens", "breakpoints"]),
             ),
             ("when", dice.one(&["always", "on_miss", "once"])),
             ("bodies", dice.one(&["unbounded", "one"])),
@@ -926,6 +966,10 @@ impl Case {
             self.set(&format!("provider.write.{name}"), number);
         }
         self.set("provider.write.computes_last_token", dice.chance(50));
+        self.set("provider.write.implicit_breakpoint", dice.chance(85));
+        let unit = dice.one(&["message", "message", "breakpoint"]);
+        self.set("provider.write.look_back_unit", format_args!("'{unit}'"));
+        self.set("provider.write.look_back", dice.below(4));
         let lag = self.span(dice.one(&[0, 0, 0, 1, 2]));
         self.set("provider.write.lag", format_args!("'{lag}'"));
     }
