@@ -178,16 +178,6 @@ impl Document {
         }
     }
 
-    /// The table at `path` as a document of its own, with its origins.
-    pub fn subtree(&self, path: &KeyPath) -> Self {
-        let table = self.get(path).and_then(Value::as_table).cloned().unwrap_or_default();
-        let below = |(at, origin): (&KeyPath, &Origin)| {
-            let rest = at.0.strip_prefix(path.0.as_slice())?;
-            Some((KeyPath(rest.to_vec()), origin.clone()))
-        };
-        Self { table, origins: self.origins.iter().filter_map(below).collect(), file: self.file.clone() }
-    }
-
     /// The value at `path` as a `T`; a message names the offending key's origin.
     pub fn typed<T: DeserializeOwned>(&self, path: &KeyPath) -> Result<T> {
         let value = if path.0.is_empty() {

@@ -71,10 +71,7 @@ fn recorded_traces_replay_exactly_request_by_request() {
 }
 
 fn classic() -> Provider {
-    let profile = Profile::load("openai-classic", Path::new("")).unwrap();
-    let mut document = profile.document;
-    document.set(&"profile".parse().unwrap(), "openai-classic".into(), "test").unwrap();
-    document.typed(&"".parse().unwrap_or_default()).unwrap()
+    Profile::load("openai-classic", Path::new("")).unwrap().provider("openai-classic").unwrap()
 }
 
 #[test]

@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::output::{Format, Table, word};
 use crate::cli::{SHIPPED, load};
-use crate::document::KeyPath;
 use crate::error::Result;
 use crate::experiment::axes::{Axis, axes_of};
 use crate::provider::profile::{Profile, Provider, shipped};
@@ -47,9 +46,7 @@ impl List {
 /// A shipped profile on its own, with the evidence for its values.
 fn provider(name: &str) -> Result<(Provider, Profile)> {
     let profile = Profile::load(name, Path::new(""))?;
-    let mut document = profile.document.clone();
-    document.set(&KeyPath::from_iter(["profile"]), name.into(), "list")?;
-    Ok((document.typed(&KeyPath::default())?, profile))
+    Ok((profile.provider(name)?, profile))
 }
 
 fn providers() -> Result<Table> {

@@ -40,7 +40,7 @@ impl Sweep {
         self.common.warn(&idle.into_iter().chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
         let interrupted = on_interrupt();
-        let folder = Folder::open(&plan, &path, self.resume)?;
+        let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
         let rows = self.play(&plan, &folder, &interrupted)?;
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;

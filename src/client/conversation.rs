@@ -24,7 +24,7 @@ pub struct Setting<'a> {
     pub shared: SessionKey,
     /// Length of that text.
     pub prefix_tokens: Tokens,
-    /// Private context that a session brings along from the start.
+    /// Private context that a session brings along; matters at its first call only.
     pub start_tokens: Tokens,
     /// What changes from call to call.
     pub volatility: &'a Volatility,

@@ -123,7 +123,7 @@ impl Traffic {
     ) -> Result<Self> {
         let mut sources = Vec::new();
         for (name, workload) in &client.workload {
-            let keying = workload.key.as_ref().unwrap_or(&client.key);
+            let keying = client.keying(workload);
             sources.push(Source::new(name, workload, keying, duration, seed, folder)?);
         }
         Ok(Self {
@@ -311,16 +311,18 @@ impl Source {
         };
         session.turns_left -= u32::from(begins_turn);
         session.calls_left = session.calls_left.saturating_sub(1);
-        let setting = self.setting(session.key);
+        let setting = self.setting(session);
         let end = session.conversation.call(&setting, added.0, begins_turn, draws, now, tree);
         let output = output_tokens.draw(draws, Purpose::OutputTokens).0;
         session.conversation.answer(output, draws, tree);
         (tree.prompt(end, 0, 0), output)
     }
 
-    fn setting(&self, session: SessionKey) -> Setting<'_> {
+    fn setting(&self, session: &Session) -> Setting<'_> {
         let start_tokens = match &self.kind {
-            Kind::Agent(agent, _) => agent.start_tokens.draw(session.turn(0), Purpose::StartTokens).0,
+            Kind::Agent(agent, _) if session.sent.turn == 0 => {
+                agent.start_tokens.draw(session.key.turn(0), Purpose::StartTokens).0
+            }
             _ => 0,
         };
         Setting {

@@ -1,6 +1,6 @@
 //! What is configured of the client: its retention, key, breakpoints and workloads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,18 @@ pub struct Client {
     pub breakpoints: Vec<Breakpoint>,
     /// The traffic, by name: several workloads make a mixture.
     pub workload: BTreeMap<String, Workload>,
+}
+
+impl Client {
+    /// The keying strategy of one of its workloads.
+    pub fn keying<'a>(&'a self, workload: &'a Workload) -> &'a Keying {
+        workload.key.as_ref().unwrap_or(&self.key)
+    }
+
+    /// Names of all partitions, in the order of their numbers.
+    pub fn partitions(&self) -> BTreeSet<&str> {
+        self.workload.values().map(|workload| workload.partition.as_str()).collect()
+    }
 }
 
 /// Where a client puts an explicit breakpoint.

@@ -122,15 +122,13 @@ fn type_name(root: &Value, node: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::KeyPath;
     use crate::provider::profile::Profile;
     use std::path::Path;
 
     #[test]
     fn every_leaf_of_a_scenario_is_listed_with_a_meaning() {
-        let mut document = Profile::load("openai-classic", Path::new("")).unwrap().document;
-        document.set(&KeyPath::from_iter(["profile"]), "openai-classic".into(), "test").unwrap();
-        let axes = axes_of(&document.typed(&KeyPath::default()).unwrap());
+        let profile = Profile::load("openai-classic", Path::new("")).unwrap();
+        let axes = axes_of(&profile.provider("openai-classic").unwrap());
         assert!(axes.iter().all(|axis| axis.kind != "value" && !axis.meaning.is_empty()), "{axes:?}");
         for path in [
             "duration",

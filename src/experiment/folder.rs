@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{COLUMNS, Row};
 use crate::experiment::results::{number, prepare_folder, write_file};
+use crate::experiment::scenario::Loaded;
 use crate::experiment::sweep::{Finished, Plan, Rows};
 use crate::experiment::tables::tables_of;
 
@@ -14,6 +15,8 @@ use crate::experiment::tables::tables_of;
 pub struct Folder<'a> {
     plan: &'a Plan,
     path: PathBuf,
+    /// What the saved rows belong to.
+    stamp: String,
     progress: Mutex<(Finished, Instant)>,
 }
 
@@ -21,8 +24,11 @@ pub struct Folder<'a> {
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 impl<'a> Folder<'a> {
-    /// Makes the folder; with `resume`, takes over the rows an interrupted run left in it.
-    pub fn open(plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
+    /// Makes the folder for the sweep `plan` of a scenario; with `resume`, takes over the rows an interrupted run
+    /// left in it.
+    pub fn open(loaded: &Loaded, plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
+        // A trace that is not there is found before a folder is made for it.
+        let stamp = format!("{} {} {:016x}", plan.name, env!("CARGO_PKG_VERSION"), loaded.fingerprint()?);
         prepare_folder(path)?;
         if let Some((table, _)) = tables_of(plan, path).find(|(table, _)| table.is_dir()) {
             return Err(Error::input(table.display(), "is a folder, and would be a file of results"));
@@ -30,6 +36,7 @@ impl<'a> Folder<'a> {
         let folder = Self {
             plan,
             path: path.to_path_buf(),
+            stamp,
             progress: Mutex::new((Finished::default(), Instant::now())),
         };
         if resume {
@@ -79,7 +86,7 @@ impl<'a> Folder<'a> {
 
     /// First line: what the rows belong to. Then one row for each cell and seed.
     fn write_unfinished(&self, finished: &Finished) -> Result<()> {
-        let stamp = self.stamp();
+        let stamp = &self.stamp;
         write_file(&self.unfinished_path(), |out| {
             writeln!(out, "{stamp}")?;
             for ((cell, seed), row) in &finished.0 {
@@ -88,10 +95,6 @@ impl<'a> Folder<'a> {
             }
             Ok(())
         })
-    }
-
-    fn stamp(&self) -> String {
-        format!("{} {} {:016x}", self.plan.name, env!("CARGO_PKG_VERSION"), self.plan.fingerprint)
     }
 
     fn read_unfinished(&self) -> Result<Finished> {
@@ -103,7 +106,7 @@ impl<'a> Folder<'a> {
         };
         let mut lines = text.lines().enumerate();
         let stamp = lines.next().map_or("", |(_, line)| line);
-        if stamp != self.stamp() {
+        if stamp != self.stamp {
             let message = "belongs to another scenario or version; run without --resume, or into another folder with --out";
             return Err(Error::input(path.display(), message));
         }

@@ -82,7 +82,7 @@ fn ends_inside_blocks(loaded: &Loaded, workload: &Workload) -> Option<String> {
 
 /// Buckets in turn or at random send the turns of one session to different keys.
 fn scattered_turns(loaded: &Loaded, workload: &Workload) -> Option<String> {
-    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let keying = loaded.scenario.client.keying(workload);
     let scatters = keying.strategy == Strategy::Buckets
         && keying.buckets > 1
         && matches!(keying.assign, Assign::RoundRobin | Assign::Random);
@@ -92,7 +92,7 @@ fn scattered_turns(loaded: &Loaded, workload: &Workload) -> Option<String> {
 }
 
 fn one_user(loaded: &Loaded, workload: &Workload) -> Option<String> {
-    let Keying { strategy, assign, .. } = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let Keying { strategy, assign, .. } = loaded.scenario.client.keying(workload);
     let by_user = *strategy == Strategy::PerUser || *strategy == Strategy::Buckets && *assign == Assign::User;
     (by_user && workload.users == 1).then(|| "keys go by user, but there is only one: set `users`".into())
 }
@@ -160,7 +160,7 @@ fn nothing_shared(loaded: &Loaded, workload: &Workload) -> Option<String> {
 
 fn key_per_call(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let Routing { key_role, machines, .. } = loaded.scenario.provider.routing;
-    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let keying = loaded.scenario.client.keying(workload);
     (keying.strategy == Strategy::PerCall).then(|| match key_role {
         KeyRole::Identity => "every call has a key of its own and the key is part of the cache: there can be no hits".into(),
         KeyRole::Routing => format!(
@@ -172,7 +172,7 @@ fn key_per_call(loaded: &Loaded, workload: &Workload) -> Option<String> {
 /// Buckets that run above the limit, or that cool down between two requests.
 fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let Routing { rule, overflow, limit_rpm, .. } = loaded.scenario.provider.routing;
-    let keying = workload.key.as_ref().unwrap_or(&loaded.scenario.client.key);
+    let keying = loaded.scenario.client.keying(workload);
     let keys = match keying.strategy {
         Strategy::Buckets => f64::from(keying.buckets),
         Strategy::None | Strategy::Constant | Strategy::Label => 1.0,

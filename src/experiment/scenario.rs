@@ -1,6 +1,5 @@
 //! A scenario: a TOML file, one to one, with a provider's profile under it and changes laid over it.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -203,9 +202,7 @@ impl Loaded {
             key.strategy == Strategy::Buckets && matches!(key.assign, Assign::Random | Assign::User)
                 || key.strategy == Strategy::PerUser
         };
-        let recorded = |workload: &Workload| {
-            workload.trace.is_some() && !drawn_key(workload.key.as_ref().unwrap_or(&client.key))
-        };
+        let recorded = |workload: &Workload| workload.trace.is_some() && !drawn_key(client.keying(workload));
         client.workload.values().all(recorded)
             && rule == Rule::Home
             && overflow != Overflow::Random
@@ -224,7 +221,7 @@ impl Loaded {
     /// The terms of every workload, in order.
     pub fn terms(&self) -> Vec<Terms> {
         let Scenario { client, provider, .. } = &self.scenario;
-        let partitions: BTreeSet<&str> = client.workload.values().map(|w| w.partition.as_str()).collect();
+        let partitions = client.partitions();
         let terms = |workload: &Workload| Terms {
             partition: partitions.iter().position(|name| *name == workload.partition).unwrap_or(0) as u32,
             lifetime: provider.retention.lifetime[self.policy(workload)].clone(),
@@ -316,8 +313,7 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     if !(1..=MOST_SEEDS).contains(&scenario.seeds) {
         return Err(at("seeds", format!("must be from 1 to {MOST_SEEDS}")));
     }
-    let partitions = client.workload.values().map(|w| &w.partition).collect::<BTreeSet<_>>().len();
-    if partitions * provider.routing.machines as usize > MOST_MACHINES as usize {
+    if client.partitions().len() * provider.routing.machines as usize > MOST_MACHINES as usize {
         return Err(at(
             "provider.routing.machines",
             format!("all partitions together may have {MOST_MACHINES} machines"),

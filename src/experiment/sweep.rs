@@ -37,8 +37,6 @@ pub struct Plan {
     pub baseline: Option<Vec<usize>>,
     /// Name of the scenario.
     pub name: String,
-    /// Digest of everything the rows follow from.
-    pub fingerprint: u64,
 }
 
 /// All rows of a sweep: for each cell one row for each seed.
@@ -96,15 +94,7 @@ impl Plan {
         }
         let axes: Vec<_> = axes.into_iter().map(|(path, _)| path.to_string()).collect();
         let baseline = baseline_cells(loaded, &axes, &cells)?;
-        let fingerprint = loaded.fingerprint()?;
-        Ok(Self {
-            axes,
-            cells,
-            seeds: loaded.scenario.seeds,
-            baseline,
-            name: loaded.name.clone(),
-            fingerprint,
-        })
+        Ok(Self { axes, cells, seeds: loaded.scenario.seeds, baseline, name: loaded.name.clone() })
     }
 
     /// Plays every cell with every seed. `known` holds rows of an earlier, interrupted run; `done` is told of each

@@ -214,6 +214,13 @@ impl Profile {
         Self::parse(&format!("scenarios/providers/{name}.toml"), text, folder, &above)
     }
 
+    /// The profile as a provider of its own, without a scenario's changes; `name` is what it is called.
+    pub fn provider(&self, name: &str) -> Result<Provider> {
+        let mut document = self.document.clone();
+        document.set(&KeyPath::from_iter(["profile"]), name.into(), name)?;
+        document.typed(&KeyPath::default())
+    }
+
     fn parse(file: &str, text: &str, folder: &Path, above: &[&str]) -> Result<Self> {
         let mut tagged = Document::parse(file, text)?;
         let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
@@ -287,9 +294,7 @@ mod tests {
     fn shipped_profiles_are_complete_valid_and_tagged() {
         for name in shipped() {
             let profile = Profile::load(name, Path::new("")).unwrap();
-            let mut document = profile.document.clone();
-            document.set(&KeyPath::from_iter(["profile"]), Value::String(name.into()), "test").unwrap();
-            let provider: Provider = document.typed(&KeyPath::default()).unwrap();
+            let provider = profile.provider(name).unwrap();
             assert_eq!(provider.validate(), Ok(()), "{name}");
             assert!(provider.policy(None).is_ok(), "{name}");
             let fleet = KeyPath::from_iter(["routing", "machines"]);
