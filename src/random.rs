@@ -48,6 +48,12 @@ pub enum Purpose {
     StartTokens,
     /// Whether a turn begins with an edit.
     Edit,
+    /// Tokens of reasoning before an answer.
+    Reasoning,
+    /// Children of a node of a fork tree.
+    Children,
+    /// Whether a call fails.
+    Failure,
 }
 
 /// The root of one replication's randomness.
@@ -95,6 +101,11 @@ impl SessionKey {
 pub struct Draws(u64);
 
 impl Draws {
+    /// The draws of the `n`-th request of a series that is sent beside this turn's own: a retry, a repetition.
+    pub fn beside(self, series: u32, n: u32) -> Self {
+        Self(mix(self.0 ^ mix(u64::from(series) << 32 | u64::from(n))))
+    }
+
     /// 64 random bits for the `attempt`-th draw of a purpose.
     pub fn bits(self, purpose: Purpose, attempt: u32) -> u64 {
         mix(self.0.wrapping_add(mix((purpose as u64) << 32 | u64::from(attempt))))

@@ -48,6 +48,25 @@ path = "client.key.buckets"
 values = [1, 2]
 "#;
 
+/// A fork tree in place of the calls.
+const FORKS: &str = r#"
+duration = "10m"
+
+[client.workload.forks]
+arrivals = { process = "poisson", rate = "1/min" }
+
+[client.workload.forks.fork_tree]
+prefix_tokens = 2000
+start_tokens = 3000
+depth = 2
+branching = 3
+task_tokens = 100
+output_tokens = 50
+
+[provider]
+profile = "openai-classic"
+"#;
+
 /// A scenario that plays `t.jsonl`.
 const RECORDED: &str = r#"duration = "1h"
 seeds = 1
@@ -324,8 +343,10 @@ fn a_workload_is_of_exactly_one_kind() {
     let (head, tail) = SCENARIO.split_once("[client.workload.calls.shared_prefix]").unwrap();
     let chat = "[client.workload.calls.chat]\nprefix_tokens = 1\nturns = 2\nuser_tokens = 3\n\
                 output_tokens = 4\nthink = '5s'\n";
-    let words =
-        ["s.toml:13: client.workload.calls: ", "one of the tables shared_prefix, chat, agent and trace"];
+    let words = [
+        "s.toml:13: client.workload.calls: ",
+        "one of the tables shared_prefix, chat, agent, fork_tree and trace",
+    ];
     let none = format!("{head}{}", &tail[tail.find("[provider]").unwrap()..]);
     for text in [none, format!("{SCENARIO}{chat}")] {
         Case::new().file("s.toml", text).refuses(RUN, &words);
@@ -1005,7 +1026,7 @@ fn providers_and_scenarios_are_listed() {
 
 #[test]
 fn every_listed_default_can_be_set() {
-    let case = Case::new().scenario().file("t.jsonl", LINE).file("r.toml", RECORDED);
+    let case = Case::new().scenario().file("t.jsonl", LINE).file("r.toml", RECORDED).file("f.toml", FORKS);
     let axes = csv_rows(case.run(&["list", "axes"]).answered());
     assert_eq!(axes[0], ["path", "type", "default", "meaning"]);
     let json = case.run(&["list", "axes", "--format", "json"]);
@@ -1015,7 +1036,11 @@ fn every_listed_default_can_be_set() {
     for row in axes[1..].iter().filter(|row| !row[2].is_empty()) {
         // Without an end only a trace can be played.
         let of_trace = row[0].contains(".trace.") || row[0] == "duration";
-        let (file, name) = if of_trace { ("r.toml", "log") } else { ("s.toml", "calls") };
+        let (file, name) = match of_trace {
+            true => ("r.toml", "log"),
+            false if row[0].contains(".fork_tree.") => ("f.toml", "forks"),
+            false => ("s.toml", "calls"),
+        };
         let set = format!("{}={}", row[0].replace("NAME", name), row[2]);
         let said = case.run(&["run", file, "--set", &set, "--seeds", "1"]);
         assert!(!said.answered().is_empty());

@@ -1,44 +1,142 @@
 //! A conversation as its prompts repeat it: what was said before, a status block, the latest turn.
 
-use crate::client::volatility::{Rewritten, Volatility, shared_start};
+use smallvec::SmallVec;
+
+use crate::client::volatility::{Reasoning, Rewritten, Volatility, shared_start};
 use crate::prompt::{Cursor, PrefixTree, Run};
 use crate::random::{Draws, Purpose, SessionKey};
 use crate::units::{SimTime, Tokens};
 
+/// Texts at the very beginning of a prompt that may change: a timestamp or id, and what a client puts there to break
+/// the prefix on purpose.
+pub type Heads = SmallVec<[Run; 2]>;
+
 /// What one session has said so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Conversation {
-    /// Everything before the latest user message, as later prompts repeat it.
+    /// Everything before the latest user message (after a rebase: before what came since), as prompts repeat it;
+    /// `None` before the first call.
     history: Option<Cursor>,
-    /// Tokens from the latest user message on.
+    /// The whole conversation as the next turn repeats it: without status block, without dropped reasoning.
+    kept: Cursor,
+    /// The last prompt (with its answer, once there is one) as the next call of this turn repeats it, where that is
+    /// not `kept`.
+    sent: Option<Cursor>,
+    /// The last prompt with its answer as it was generated.
+    answered: Option<Cursor>,
+    /// Tokens behind the history and the status block, as the calls of this turn repeat them.
     turn_tokens: Tokens,
-    /// The last prompt with its answer, which the next call of the same turn may go on from.
-    end: Option<Cursor>,
-    head: Option<Run>,
+    /// Tokens of the status block in `sent`.
+    status: Tokens,
+    heads: Heads,
+    /// Where the session's own starting context ends.
+    context_end: Option<Tokens>,
+    messages: Messages,
 }
 
-/// What does not change during a conversation.
+/// Where messages end, oldest first.
+#[derive(Clone, Debug, Default)]
+struct Messages {
+    ends: Vec<MessageEnd>,
+    /// Index of the first that lies behind the history.
+    of_this_turn: usize,
+}
+
 #[derive(Clone, Copy, Debug)]
+struct MessageEnd {
+    /// Depth in the conversation as later turns repeat it.
+    kept: Tokens,
+    /// Tokens between history and status block on the one side, and this end on the other.
+    in_turn: Tokens,
+}
+
+/// What a prompt of this session is made of beside what was said.
+#[derive(Clone, Debug)]
 pub struct Setting<'a> {
     /// Identity of the text that all sessions of the workload share.
     pub shared: SessionKey,
     /// Length of that text.
     pub prefix_tokens: Tokens,
-    /// Private context that a session brings along; matters at its first call only.
-    pub start_tokens: Tokens,
+    /// Context of its own that a session brings along; matters at its first call only.
+    pub start: Option<Run>,
     /// What changes from call to call.
     pub volatility: &'a Volatility,
+    /// Text at the very beginning that the client changes to break the prefix on purpose.
+    pub nonce: Option<Run>,
+    /// Whether the status block is left out.
+    pub status_paused: bool,
+    /// Whether this call writes a new base: no status block in it, and none inside it in later prompts.
+    pub rebases: bool,
+    /// How many ends of messages the provider looks at.
+    pub messages_wanted: usize,
+}
+
+/// Where the segments of a prompt end; those that it does not have are absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SegmentEnds {
+    /// Tools and system prompt, with what stands before them.
+    pub developer: Option<Tokens>,
+    /// The session's own starting context.
+    pub context: Option<Tokens>,
+    /// Everything before the latest user message and the status block above it.
+    pub history: Option<Tokens>,
+    /// The status block.
+    pub status: Option<Tokens>,
+    /// The latest messages, oldest first.
+    pub messages: SmallVec<[Tokens; 4]>,
+}
+
+impl Setting<'_> {
+    fn heads(&self, draws: Draws, now: SimTime) -> Heads {
+        self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce).collect()
+    }
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        Self {
+            history: None,
+            kept: Cursor::ROOT,
+            sent: None,
+            answered: None,
+            turn_tokens: 0,
+            status: 0,
+            heads: Heads::new(),
+            context_end: None,
+            messages: Messages::default(),
+        }
+    }
 }
 
 impl Conversation {
-    /// Tokens of the next prompt's history and turn so far, the status block left out.
+    /// Tokens of the conversation as its next turn repeats it.
     pub fn tokens(&self) -> Tokens {
-        self.history.map_or(0, |history| history.depth) + self.turn_tokens
+        self.kept.depth
     }
 
-    /// The last prompt with its answer; `None` before the first.
-    pub fn end(&self) -> Option<Cursor> {
-        self.end
+    /// The last prompt with its answer as it was generated; `None` before the first.
+    pub fn answered(&self) -> Option<Cursor> {
+        self.answered
+    }
+
+    /// Whether nothing was said yet.
+    pub fn is_new(&self) -> bool {
+        self.history.is_none()
+    }
+
+    /// What the next turns have in common, before any of them: its end.
+    pub fn open(
+        &mut self,
+        setting: &Setting<'_>,
+        draws: Draws,
+        now: SimTime,
+        tree: &mut PrefixTree,
+    ) -> Cursor {
+        if self.is_new() {
+            self.heads = setting.heads(draws, now);
+            self.begin_turn(setting, draws, tree);
+        }
+        self.kept
     }
 
     /// The next prompt: `added` tokens more, which begin a turn (a user's message) or go on with one (a tool's
@@ -52,69 +150,149 @@ impl Conversation {
         now: SimTime,
         tree: &mut PrefixTree,
     ) -> Cursor {
-        let Setting { volatility, .. } = setting;
-        let head = volatility.head(setting.shared, draws, now);
-        let moved = head != self.head && self.history.is_some();
-        self.head = head;
-        if begins_turn {
+        let volatility = setting.volatility;
+        let heads = setting.heads(draws, now);
+        let moved = heads != self.heads && self.history.is_some();
+        self.heads = heads;
+        if begins_turn || self.is_new() {
             self.begin_turn(setting, draws, tree);
         }
         if moved {
             self.repeat_behind_new_head(setting, draws, tree);
         }
         let history = self.history.unwrap_or(Cursor::ROOT);
-        let rewritten = volatility.status_tokens > 0 && volatility.status_rewritten == Rewritten::Call;
-        let end = match self.end {
-            Some(end) if !rewritten => tree.append_private(end, draws.bits(Purpose::Content, 0), added),
+        let content = draws.bits(Purpose::Content, 0);
+        self.kept = tree.append_private(self.kept, content, added);
+        let absent = setting.status_paused || setting.rebases;
+        let status = if absent { 0 } else { volatility.status_tokens };
+        let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
+        self.sent = match self.sent {
+            _ if setting.rebases => None,
+            None if status == 0 => None,
+            Some(end) if status == self.status && !rewritten && !moved => {
+                Some(tree.append_private(end, content, added))
+            }
             _ => {
-                let status = draws.bits(Purpose::Content, 2);
-                let at = tree.append_private(history, status, volatility.status_tokens);
-                tree.append_private(at, draws.bits(Purpose::Content, 0), self.turn_tokens + added)
+                let at = tree.append_private(history, draws.bits(Purpose::Content, 2), status);
+                Some(tree.append_private(at, content, self.turn_tokens + added))
             }
         };
+        self.status = status;
         self.turn_tokens += added;
-        self.end = Some(end);
-        end
+        self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens });
+        self.messages.forget_all_but(setting.messages_wanted);
+        if setting.rebases {
+            self.base_ends_here();
+        }
+        self.prompt_end()
     }
 
-    /// Takes the answer into the conversation.
-    pub fn answer(&mut self, output: Tokens, draws: Draws, tree: &mut PrefixTree) {
-        self.turn_tokens += output;
-        self.end = self.end.map(|end| tree.append_private(end, draws.bits(Purpose::Content, 1), output));
+    /// Takes an answer of `output` tokens behind `reasoning` hidden ones into the conversation.
+    pub fn answer(
+        &mut self,
+        output: Tokens,
+        reasoning: Tokens,
+        rule: Reasoning,
+        draws: Draws,
+        tree: &mut PrefixTree,
+    ) {
+        let content = |part| draws.bits(Purpose::Content, part);
+        let generated = tree.append_private(self.prompt_end(), content(1), reasoning + output);
+        let rule = if reasoning == 0 { Reasoning::Kept } else { rule };
+        match (rule, self.sent) {
+            (Reasoning::Kept, None) => self.kept = generated,
+            (Reasoning::Kept, Some(_)) => {
+                self.sent = Some(generated);
+                self.kept = tree.append_private(self.kept, content(1), reasoning + output);
+            }
+            (Reasoning::KeptWithinTurn, _) => {
+                self.sent = Some(generated);
+                self.kept = tree.append_private(self.kept, content(7), output);
+            }
+            (Reasoning::Dropped, sent) => {
+                self.sent = sent.map(|end| tree.append_private(end, content(7), output));
+                self.kept = tree.append_private(self.kept, content(7), output);
+            }
+        }
+        self.turn_tokens += if rule == Reasoning::Dropped { output } else { reasoning + output };
+        self.answered = Some(generated);
+    }
+
+    /// Where the segments of the last prompt end. Asked before its answer is taken in.
+    pub fn segment_ends(&self, prefix_tokens: Tokens) -> SegmentEnds {
+        let history = self.history.map_or(0, |history| history.depth);
+        let heads: Tokens = self.heads.iter().map(|head| head.tokens()).sum();
+        SegmentEnds {
+            developer: (prefix_tokens > 0).then_some(heads + prefix_tokens),
+            context: self.context_end.filter(|end| *end <= history),
+            history: Some(history),
+            status: (self.status > 0).then_some(history + self.status),
+            messages: self.messages.depths(history + self.status).collect(),
+        }
+    }
+
+    fn prompt_end(&self) -> Cursor {
+        self.sent.unwrap_or(self.kept)
     }
 
     /// The last turn becomes history: without its status block, perhaps edited or compacted.
     fn begin_turn(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
-        let Setting { volatility, shared, prefix_tokens, start_tokens } = *setting;
-        let start = |tree: &mut PrefixTree| shared_start(tree, shared, prefix_tokens, self.head);
-        let history = match (self.history, self.end) {
-            (None, _) => {
-                let at = start(tree);
-                tree.append_private(at, draws.bits(Purpose::Content, 3), start_tokens)
-            }
-            _ if volatility.compact_above.is_some_and(|most| self.tokens() > most) => {
-                let at = start(tree);
-                tree.append_private(at, draws.bits(Purpose::Content, 3), volatility.summary_tokens)
-            }
-            // Without a status block in between, what was sent is what is repeated.
-            (Some(_), Some(end)) if volatility.status_tokens == 0 => end,
-            (Some(history), _) => {
-                tree.append_private(history, draws.bits(Purpose::Content, 3), self.turn_tokens)
-            }
+        let Setting { volatility, start: context, .. } = *setting;
+        let content = draws.bits(Purpose::Content, 3);
+        let start = |tree: &mut PrefixTree| {
+            shared_start(tree, setting.shared, setting.prefix_tokens, self.heads.iter().copied())
         };
-        // Before anything was said there is nothing to edit.
-        let said_before = self.history.is_some();
-        self.history = Some(if said_before { volatility.edited(history, draws, tree) } else { history });
-        self.turn_tokens = 0;
-        self.end = None;
+        if self.history.is_none() {
+            self.kept = start(tree);
+            if let Some(context) = context {
+                self.kept = tree.append(self.kept, context);
+                self.context_end = Some(self.kept.depth);
+                self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: 0 });
+            }
+        } else {
+            if volatility.compact_above.is_some_and(|most| self.tokens() > most) {
+                let at = start(tree);
+                self.kept = tree.append_private(at, content, volatility.summary_tokens);
+                self.context_end = None;
+                self.messages = Messages::default();
+            }
+            self.kept = volatility.edited(self.kept, draws, tree);
+        }
+        self.history = Some(self.kept);
+        (self.sent, self.turn_tokens, self.status) = (None, 0, 0);
+        self.messages.of_this_turn = self.messages.ends.len();
     }
 
     /// Behind another head everything that was said is said anew.
     fn repeat_behind_new_head(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
         let Some(history) = self.history else { return };
-        let at = shared_start(tree, setting.shared, setting.prefix_tokens, self.head);
+        let at = shared_start(tree, setting.shared, setting.prefix_tokens, self.heads.iter().copied());
         let said = history.depth.saturating_sub(at.depth);
-        self.history = Some(tree.append_private(at, draws.bits(Purpose::Content, 6), said));
-        self.end = None;
+        let since = self.kept.depth - history.depth;
+        let history = tree.append_private(at, draws.bits(Purpose::Content, 6), said);
+        self.kept = tree.append_private(history, draws.bits(Purpose::Content, 8), since);
+        self.history = Some(history);
+    }
+
+    /// The prompt just made is a base: what comes after it comes behind it, the status block too.
+    fn base_ends_here(&mut self) {
+        self.history = Some(self.kept);
+        (self.turn_tokens, self.status) = (0, 0);
+        self.messages.of_this_turn = self.messages.ends.len();
+    }
+}
+
+impl Messages {
+    /// Depths in a prompt whose turn begins at `turn_start`.
+    fn depths(&self, turn_start: Tokens) -> impl Iterator<Item = Tokens> {
+        let before = self.ends[..self.of_this_turn].iter().map(|end| end.kept);
+        let since = self.ends[self.of_this_turn..].iter().map(move |end| turn_start + end.in_turn);
+        before.chain(since)
+    }
+
+    fn forget_all_but(&mut self, latest: usize) {
+        let forgotten = self.ends.len().saturating_sub(latest);
+        self.ends.drain(..forgotten);
+        self.of_this_turn = self.of_this_turn.saturating_sub(forgotten);
     }
 }

@@ -5,23 +5,37 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::prompt::{Cursor, PrefixTree, Prompt};
 use crate::random::{Draws, Purpose, digest, fold, mix};
+use crate::units::Tokens;
 
 /// A keying strategy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keying {
-    /// The strategy: none, constant, label, per_user, per_session, buckets, per_call or recorded.
+    /// The strategy: none, constant, label, per_user, per_session, per_branch, per_node, buckets, per_call or
+    /// recorded.
     pub strategy: Strategy,
     /// Number of buckets (strategy buckets).
     pub buckets: u32,
     /// What assigns a request to its bucket (strategy buckets).
     pub assign: Assign,
+    /// Share of the prompt, from its beginning, whose fingerprint is made part of the key; 0 for none. As a prompt
+    /// grows, so does that share of it.
+    pub fingerprint: f64,
+    /// Tokens to whose next lower multiple the fingerprinted part is cut.
+    pub fingerprint_step: Tokens,
 }
 
 impl Default for Keying {
     fn default() -> Self {
-        Self { strategy: Strategy::None, buckets: 1, assign: Assign::RoundRobin }
+        Self {
+            strategy: Strategy::None,
+            buckets: 1,
+            assign: Assign::RoundRobin,
+            fingerprint: 0.0,
+            fingerprint_step: 1,
+        }
     }
 }
 
@@ -37,8 +51,12 @@ pub enum Strategy {
     Label,
     /// One key for each user.
     PerUser,
-    /// One key for each session.
+    /// One key for each session; the nodes of a fork tree share their tree's.
     PerSession,
+    /// The session's key and the branch of its fork tree: one for everything below a child of the root.
+    PerBranch,
+    /// One key for each node of a fork tree.
+    PerNode,
     /// One of a fixed number of buckets.
     Buckets,
     /// A fresh key for every call: the anti-pattern.
@@ -74,15 +92,26 @@ pub enum PromptCacheKey {
     User(u32, u32),
     /// A session, by workload and number.
     Session(u32, u64),
+    /// A branch of a fork tree, by workload, session and number.
+    Branch(u32, u64, u32),
+    /// A node of a fork tree, by its digest.
+    Node(u64),
     /// A bucket.
     Bucket(u32),
     /// A call, by its number.
     Call(u64),
     /// A key of a trace, by its digest.
     Recorded(u64),
+    /// A key with something made part of it, by the digest of both.
+    Salted(u64),
 }
 
 impl PromptCacheKey {
+    /// The key after its client has salted it anew so many times.
+    pub fn rotated(self, times: u32) -> Self {
+        if times == 0 { self } else { Self::Salted(fold(self.digest(), u64::from(times))) }
+    }
+
     /// What routing sees of the key.
     pub fn digest(self) -> u64 {
         match self {
@@ -94,6 +123,11 @@ impl PromptCacheKey {
             Self::Bucket(bucket) => fold(5, u64::from(bucket)),
             Self::Call(call) => fold(6, call),
             Self::Recorded(text) => fold(7, text),
+            Self::Branch(workload, session, branch) => {
+                fold(fold(fold(8, u64::from(workload)), session), u64::from(branch))
+            }
+            Self::Node(node) => fold(9, node),
+            Self::Salted(digest) => fold(10, digest),
         }
     }
 }
@@ -110,6 +144,9 @@ impl fmt::Display for PromptCacheKey {
             Self::Bucket(bucket) => write!(f, "bucket-{bucket}"),
             Self::Call(call) => write!(f, "call-{call}"),
             Self::Recorded(text) => write!(f, "key-{text:016x}"),
+            Self::Branch(workload, session, branch) => write!(f, "branch-{workload}-{session}-{branch}"),
+            Self::Node(node) => write!(f, "node-{node:016x}"),
+            Self::Salted(digest) => write!(f, "salted-{digest:016x}"),
         }
     }
 }
@@ -123,6 +160,10 @@ pub struct Caller<'a> {
     pub user: u32,
     /// Number of the session within the workload.
     pub session: u64,
+    /// Which branch of its fork tree it belongs to; 0 for the root.
+    pub branch: u32,
+    /// Digest that its node of a fork tree has alone.
+    pub node: u64,
     /// Number of the request within the run.
     pub call: u64,
     /// The key in the trace, if there is one.
@@ -134,7 +175,16 @@ pub struct Caller<'a> {
 impl Keying {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.buckets == 0 { Err(("buckets", "must be 1 or more".into())) } else { Ok(()) }
+        if self.buckets == 0 {
+            return Err(("buckets", "must be 1 or more".into()));
+        }
+        if !(0.0..=1.0).contains(&self.fingerprint) {
+            return Err(("fingerprint", "must be from 0 to 1".into()));
+        }
+        if self.fingerprint_step == 0 {
+            return Err(("fingerprint_step", "must be 1 or more".into()));
+        }
+        Ok(())
     }
 
     /// The key of one request; `turn` counts the requests that were assigned in turn.
@@ -145,12 +195,34 @@ impl Keying {
             Strategy::Label => PromptCacheKey::Label(caller.workload),
             Strategy::PerUser => PromptCacheKey::User(caller.workload, caller.user),
             Strategy::PerSession => PromptCacheKey::Session(caller.workload, caller.session),
+            Strategy::PerBranch => PromptCacheKey::Branch(caller.workload, caller.session, caller.branch),
+            Strategy::PerNode => PromptCacheKey::Node(caller.node),
             Strategy::Buckets => PromptCacheKey::Bucket(self.bucket(caller, turn)),
             Strategy::PerCall => PromptCacheKey::Call(caller.call),
             Strategy::Recorded => {
                 caller.recorded.map_or(PromptCacheKey::None, |text| PromptCacheKey::Recorded(digest(text)))
             }
         }
+    }
+
+    /// A key with the fingerprint of the beginning of request number `call`'s prompt made part of it.
+    pub fn fingerprinted(
+        &self,
+        key: PromptCacheKey,
+        prompt: &Prompt,
+        call: u64,
+        tree: &PrefixTree,
+    ) -> PromptCacheKey {
+        if self.fingerprint == 0.0 {
+            return key;
+        }
+        let depth = (f64::from(prompt.tokens()) * self.fingerprint) as Tokens;
+        let depth = depth - depth % self.fingerprint_step;
+        let Cursor { edge, .. } = tree.ancestor(prompt.shareable, depth);
+        let beginning = fold(u64::from(edge.0), u64::from(depth));
+        // Nobody else sends what lies in a tail of its own.
+        let own = if depth > prompt.shareable.depth { call + 1 } else { 0 };
+        PromptCacheKey::Salted(fold(key.digest(), fold(beginning, own)))
     }
 
     fn bucket(&self, caller: &Caller<'_>, turn: &mut u64) -> u32 {
@@ -180,6 +252,8 @@ mod tests {
                 workload: 0,
                 user: (call % 6) as u32,
                 session: call / 2,
+                branch: (call % 4) as u32,
+                node: call / 3,
                 call,
                 recorded: None,
                 draws: SessionKey(call).turn(0),
@@ -204,6 +278,8 @@ mod tests {
             (Strategy::Label, 1),
             (Strategy::PerUser, 6),
             (Strategy::PerSession, 300),
+            (Strategy::PerBranch, 600),
+            (Strategy::PerNode, 200),
             (Strategy::PerCall, 600),
         ];
         for (strategy, count) in expected {
@@ -214,7 +290,7 @@ mod tests {
     #[test]
     fn all_ways_of_assigning_use_every_bucket() {
         for assign in [Assign::User, Assign::Session, Assign::RoundRobin, Assign::Random] {
-            let keying = Keying { strategy: Strategy::Buckets, buckets: 3, assign };
+            let keying = Keying { strategy: Strategy::Buckets, buckets: 3, assign, ..Keying::default() };
             let keys = keys(&keying);
             assert_eq!(distinct(&keying), 3, "{assign:?}");
             if assign == Assign::RoundRobin {

@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`arrival`] says when sessions start, [`key`] which `prompt_cache_key` a request carries;
 //! [`volatility`] is what changes inside a prompt and [`conversation`] how a prompt repeats what was said;
-//! [`shared_prefix`], [`chat`] and [`agent`] are models of traffic; [`workload`] is what can be configured, and
-//! [`session`] plays it.
+//! [`shared_prefix`], [`chat`], [`agent`] and [`fork_tree`] are models of traffic; [`reaction`] is what a session does
+//! about what it sees, and [`gateway`] what stands between it and the provider. [`workload`] is what can be
+//! configured; [`traffic`] plays it, one [`request`] at a time.
 
 pub mod arrival;
 pub mod key;
@@ -12,5 +13,11 @@ pub mod conversation;
 pub mod shared_prefix;
 pub mod chat;
 pub mod agent;
+pub mod fork_tree;
+pub mod reaction;
+pub mod gateway;
 pub mod workload;
+pub mod request;
 pub mod session;
+mod source;
+pub mod traffic;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::{Cursor, PrefixTree, Run};
-use crate::random::{Draws, Purpose, SessionKey, fold};
+use crate::random::{Count, CountDistribution, Distribution, Draws, Purpose, SessionKey, fold};
 use crate::units::{MOST_TOKENS, SimTime, Span, Tokens};
 
 /// The volatile parts of a workload's prompts.
@@ -28,6 +28,10 @@ pub struct Volatility {
     pub compact_above: Option<Tokens>,
     /// Tokens of the summary that takes the history's place.
     pub summary_tokens: Tokens,
+    /// Tokens of reasoning before each answer, billed and timed as output.
+    pub reasoning_tokens: CountDistribution,
+    /// Whether later prompts repeat it.
+    pub reasoning: Reasoning,
 }
 
 impl Default for Volatility {
@@ -41,8 +45,22 @@ impl Default for Volatility {
             head_changes: HeadChanges::Call,
             compact_above: None,
             summary_tokens: 2_000,
+            reasoning_tokens: Distribution::Constant(Count(0)),
+            reasoning: Reasoning::Kept,
         }
     }
+}
+
+/// Whether later prompts repeat the reasoning before an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reasoning {
+    /// For ever.
+    Kept,
+    /// By the calls of the same turn; the next turn leaves it out, and so changes what lies behind it.
+    KeptWithinTurn,
+    /// Never: the next prompt goes on from the answer alone.
+    Dropped,
 }
 
 /// When a status block is rewritten.
@@ -88,7 +106,8 @@ impl Volatility {
 
     /// Whether anything but the head is volatile.
     pub fn needs_a_conversation(&self) -> bool {
-        self.status_tokens > 0 || self.edit_probability > 0.0 || self.compact_above.is_some()
+        let reasons = self.reasoning_tokens.support().1 != Some(0);
+        self.status_tokens > 0 || self.edit_probability > 0.0 || self.compact_above.is_some() || reasons
     }
 
     /// Identity of the head at a moment: equal heads are equal text, in all sessions of a workload.
@@ -117,13 +136,13 @@ impl Volatility {
     }
 }
 
-/// The text that all sessions of a workload begin with: a head, if there is one, and the shared prefix.
+/// The text that all sessions of a workload begin with: heads, if there are any, and the shared prefix.
 pub fn shared_start(
     tree: &mut PrefixTree,
     shared: SessionKey,
     prefix_tokens: Tokens,
-    head: Option<Run>,
+    heads: impl IntoIterator<Item = Run>,
 ) -> Cursor {
-    let at = head.map_or(Cursor::ROOT, |head| tree.append(Cursor::ROOT, head));
+    let at = heads.into_iter().fold(Cursor::ROOT, |at, head| tree.append(at, head));
     if prefix_tokens == 0 { at } else { tree.append(at, Run::piece(shared.0, prefix_tokens)) }
 }

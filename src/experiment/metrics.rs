@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::client::key::PromptCacheKey;
+use crate::client::request::Occasion;
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
 use crate::provider::price::Prices;
 use crate::provider::routing::MachineId;
@@ -110,6 +111,12 @@ pub const COLUMNS: &[Column] = &[
     ratio("saving_ratio", "saving_usd", "uncached_cost_usd", "share of the cost that the cache saves"),
     mean("warmup_requests", "requests of the warm-up, not counted"),
     mean("skipped_lines", "bad lines of traces that were skipped on request"),
+    mean(
+        "extra_requests",
+        "requests sent to keep a session alive or to warm a prefix: they cost, and count in no other column",
+    ),
+    mean("failed_requests", "calls that failed: not billed, and counted in no other column"),
+    mean("contaminated_requests", "requests that continued another conversation's context"),
 ];
 
 /// The metrics that are compared with a baseline.
@@ -230,6 +237,9 @@ pub struct Metrics {
     max_in_flight: u32,
     cost: Usd,
     uncached_cost: Usd,
+    extra: u64,
+    failed: u64,
+    contaminated: u64,
 }
 
 impl Metrics {
@@ -260,6 +270,9 @@ impl Metrics {
             max_in_flight: 0,
             cost: Usd::default(),
             uncached_cost: Usd::default(),
+            extra: 0,
+            failed: 0,
+            contaminated: 0,
         }
     }
 
@@ -272,7 +285,17 @@ impl Metrics {
             return;
         }
         self.end = self.end.max(outcome.arrival);
+        if outcome.failed {
+            self.failed += 1;
+            return;
+        }
+        self.cost += self.prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
+        if outcome.occasion != Occasion::Call {
+            self.extra += 1;
+            return;
+        }
         self.requests += 1;
+        self.contaminated += u64::from(outcome.contaminated);
         self.hits += u64::from(outcome.cached > 0);
         self.prompt += u64::from(outcome.prompt);
         self.cached += u64::from(outcome.cached);
@@ -283,7 +306,6 @@ impl Metrics {
         self.ttft.record(outcome.timing.ttft);
         self.total.record(outcome.timing.total);
         self.wait.record(outcome.timing.wait);
-        self.cost += self.prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
         self.uncached_cost += self.prices.uncached_cost(outcome.prompt, outcome.output);
         match &outcome.attribution {
             Some(attribution) => {
@@ -364,6 +386,9 @@ impl Metrics {
             share(saving, self.uncached_cost.dollars()),
             some(self.warmup_requests),
             some(skipped_lines),
+            some(self.extra),
+            some(self.failed),
+            some(self.contaminated),
         ]);
         debug_assert_eq!(row.len(), COLUMNS.len());
         Row(row)

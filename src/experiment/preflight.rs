@@ -177,7 +177,11 @@ fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
         Strategy::Buckets => f64::from(keying.buckets),
         Strategy::None | Strategy::Constant | Strategy::Label => 1.0,
         Strategy::PerUser => f64::from(workload.users),
-        Strategy::PerSession | Strategy::PerCall | Strategy::Recorded => return None,
+        Strategy::PerSession
+        | Strategy::PerBranch
+        | Strategy::PerNode
+        | Strategy::PerCall
+        | Strategy::Recorded => return None,
     };
     let rate = requests_per_minute(workload)? / keys;
     if rule == Rule::Home && overflow != Overflow::None && rate > f64::from(limit_rpm) {
@@ -198,9 +202,10 @@ fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
 
 /// Mean requests a minute of a generated workload.
 pub fn requests_per_minute(workload: &Workload) -> Option<f64> {
-    let turns = match (&workload.chat, &workload.agent) {
-        (Some(chat), _) => chat.turns.mean().max(1.0),
-        (_, Some(agent)) => agent.turns.mean().max(1.0) * agent.calls.mean().max(1.0),
+    let turns = match (&workload.chat, &workload.agent, &workload.fork_tree) {
+        (Some(chat), ..) => chat.turns.mean().max(1.0),
+        (_, Some(agent), _) => agent.turns.mean().max(1.0) * agent.calls.mean().max(1.0),
+        (.., Some(tree)) => tree.mean_calls(),
         _ => 1.0,
     };
     Some(workload.arrivals.as_ref()?.rate.per_minute() * turns)

@@ -44,7 +44,8 @@ impl RequestLog {
         let mut writer = csv::Writer::from_writer(BufWriter::new(file.handle()?));
         let lost = Cause::ALL.iter().map(|cause| format!("lost_{}_tokens", cause.name()));
         let ceilings = ["ceiling_infinite_tokens", "ceiling_lifetime_tokens"].map(String::from);
-        let header = COLUMNS.map(String::from).into_iter().chain(lost).chain(ceilings);
+        let later = ["occasion", "attempt", "failed", "contaminated"].map(String::from);
+        let header = COLUMNS.map(String::from).into_iter().chain(lost).chain(ceilings).chain(later);
         let failed = writer.write_record(header).err();
         Ok(Self { path: path.to_path_buf(), writer, file, failed })
     }
@@ -86,6 +87,12 @@ impl RequestLog {
             }
             None => fields.extend(std::iter::repeat_n(String::new(), Cause::ALL.len() + 2)),
         }
+        fields.extend([
+            outcome.occasion.name().to_string(),
+            outcome.attempt.to_string(),
+            u8::from(outcome.failed).to_string(),
+            u8::from(outcome.contaminated).to_string(),
+        ]);
         self.failed = self.writer.write_record(fields).err();
     }
 

@@ -1,6 +1,6 @@
 //! One replication of a scenario.
 
-use crate::client::session::Traffic;
+use crate::client::traffic::Traffic;
 use crate::error::Result;
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::scenario::Loaded;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use crate::client::key::{Assign, Keying, Strategy};
-use crate::client::workload::{Client, Workload};
+use crate::client::workload::{Client, Workload, validate_marks};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
 use crate::provider::profile::{Profile, Provider};
@@ -208,6 +208,7 @@ impl Loaded {
             && overflow != Overflow::Random
             && explore == 0.0
             && provider.latency.noise_sigma == 0.0
+            && provider.failures.probability(client.execution) == 0.0
             && provider.retention.lifetime.values().all(constant)
     }
 
@@ -225,6 +226,7 @@ impl Loaded {
         let terms = |workload: &Workload| Terms {
             partition: partitions.iter().position(|name| *name == workload.partition).unwrap_or(0) as u32,
             lifetime: provider.retention.lifetime[self.policy(workload)].clone(),
+            failure: provider.failures.probability(client.execution),
         };
         client.workload.values().map(terms).collect()
     }
@@ -313,10 +315,11 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     if !(1..=MOST_SEEDS).contains(&scenario.seeds) {
         return Err(at("seeds", format!("must be from 1 to {MOST_SEEDS}")));
     }
-    if client.partitions().len() * provider.routing.machines as usize > MOST_MACHINES as usize {
+    let fleets = client.partitions().len() * client.gateway.accounts as usize;
+    if fleets * provider.routing.machines as usize > MOST_MACHINES as usize {
         return Err(at(
             "provider.routing.machines",
-            format!("all partitions together may have {MOST_MACHINES} machines"),
+            format!("all partitions and accounts together may have {MOST_MACHINES} machines"),
         ));
     }
     if scenario.duration == Span::ZERO {
@@ -329,6 +332,8 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
         return Err(at("client.workload", "needs at least one workload".into()));
     }
     client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
+    validate_marks(&client.breakpoints).map_err(|message| at("client.breakpoints", message))?;
+    client.gateway.validate().map_err(|(field, message)| at(&format!("client.gateway.{field}"), message))?;
     provider.policy(client.retention.as_deref()).map_err(|message| at("client.retention", message))?;
     let unrecorded = |workload: &&Workload| workload.trace.is_none() && workload.key.is_none();
     if client.key.strategy == Strategy::Recorded && client.workload.values().any(|w| unrecorded(&w)) {
@@ -357,5 +362,15 @@ fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::R
         return Err(("key.strategy".into(), message.into()));
     }
     provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
+    let place = |field: &str| {
+        let field = field.to_string();
+        move |message| (field, message)
+    };
+    if let Some(own) = &workload.breakpoints {
+        validate_marks(own).map_err(place("breakpoints"))?;
+    }
+    let Client { gateway, .. } = &scenario.client;
+    workload.validate_marked(scenario.client.marked(workload)).map_err(place("breakpoints"))?;
+    workload.validate_continued(gateway, scenario.client.keying(workload)).map_err(place(""))?;
     Ok(())
 }

@@ -54,6 +54,11 @@ pub struct Effect {
 }
 
 impl Effect {
+    /// The same, of a request that does nothing to the cache.
+    pub fn none(self) -> Self {
+        Self { read: 0, writes: false, written: 0, places: Places::new(), ..self }
+    }
+
     /// Renews and writes in one store.
     pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
         // A covering write renews all it covers; single boundaries must be renewed one by one.

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`routing`] finds the machine, [`mod@write`] says at which depths it may resume a prompt,
 //! [`retention`] for how long; [`store`] holds one machine's live boundaries and [`cache`] those of all machines;
-//! [`machine`] turns uncached tokens into time and [`price`] into money. [`profile`] is one provider's contract,
+//! [`machine`] turns uncached tokens into time and [`price`] into money; [`failure`] is
+//! how often calls fail. [`profile`] is one provider's contract,
 //! read from TOML.
 
 pub mod routing;
@@ -12,4 +13,5 @@ pub mod store;
 pub mod cache;
 pub mod machine;
 pub mod price;
+pub mod failure;
 pub mod profile;

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use crate::document::{Document, KeyPath, nearest};
 use crate::error::{Error, Result};
+use crate::provider::failure::Failures;
 use crate::provider::machine::Latency;
 use crate::provider::price::Model;
 use crate::provider::retention::Retention;
@@ -38,6 +39,9 @@ pub struct Provider {
     pub retention: Retention,
     /// How long machines take.
     pub latency: Latency,
+    /// How often calls fail.
+    #[serde(default)]
+    pub failures: Failures,
     /// Prices and retention policies by model.
     pub models: BTreeMap<String, Model>,
 }
@@ -52,6 +56,7 @@ impl Provider {
         self.routing.validate().map_err(at("routing"))?;
         self.write.validate().map_err(at("write"))?;
         self.latency.validate().map_err(at("latency"))?;
+        self.failures.validate().map_err(at("failures"))?;
         self.retention.validate().map_err(|(field, message)| {
             (KeyPath::from_iter(["retention"].into_iter().chain(field.split('.'))), message)
         })?;

@@ -180,6 +180,8 @@ pub struct RouteRequest {
     pub head: u64,
     /// Digest of the prompt_cache_key.
     pub key: u64,
+    /// The machine of the connection that the request comes over, where it continues a response.
+    pub pinned: Option<MachineId>,
     /// This request's draws.
     pub draws: Draws,
 }
@@ -231,11 +233,8 @@ impl Router {
     pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
         let routing_key = self.routing_key(request);
         let fleet = u64::from(self.rules.machines);
-        let explore = self.rules.explore;
-        if explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore {
-            let index = request.draws.below(Purpose::Explore, 1, fleet) as u32;
-            let machine = self.machine(request.partition, index);
-            self.record_explorer(routing_key, machine, request);
+        if let Some(machine) = request.pinned.or_else(|| self.explored(request)) {
+            self.record_unrouted(routing_key, machine, request);
             return Route { routing_key, machine, overflowed: false };
         }
         let (machine, overflowed) = match self.rules.rule {
@@ -273,6 +272,15 @@ impl Router {
             }
         };
         Route { routing_key, machine, overflowed }
+    }
+
+    /// Where a request that explores goes.
+    fn explored(&self, request: &RouteRequest) -> Option<MachineId> {
+        let Routing { explore, machines, .. } = self.rules;
+        (explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore).then(|| {
+            let index = request.draws.below(Purpose::Explore, 1, u64::from(machines)) as u32;
+            self.machine(request.partition, index)
+        })
     }
 
     /// The first `count` ranked machines of a routing key (all, if the fleet has no more).
@@ -408,9 +416,9 @@ impl Router {
         rank
     }
 
-    /// Counts a request that was sent elsewhere: on its machine, or among the arrivals of its scope. It was
-    /// admitted at no rank.
-    fn record_explorer(&mut self, key: RoutingKey, machine: MachineId, request: &RouteRequest) {
+    /// Counts a request that no rule routed (it explores, or continues a response): on its machine, or among the
+    /// arrivals of its scope. It was admitted at no rank.
+    fn record_unrouted(&mut self, key: RoutingKey, machine: MachineId, request: &RouteRequest) {
         if self.rules.rule != Rule::Home || self.rules.overflow == Overflow::None {
             return;
         }
@@ -539,7 +547,8 @@ mod tests {
 
     fn request(second: u64, key: u64) -> RouteRequest {
         let draws = Seed::new(1, 0).session_keys(0).next_key().turn(second as u32);
-        RouteRequest { now: SimTime(second * 1_000_000_000), partition: 0, head: 9, key, draws }
+        let now = SimTime(second * 1_000_000_000);
+        RouteRequest { now, partition: 0, head: 9, key, pinned: None, draws }
     }
 
     /// The 1-based ranks at which requests of one key at the given seconds land.

@@ -3,7 +3,7 @@
 //! Nested sets of earlier boundaries, each a subset of the one before; the depth lost at each step goes to one
 //! cause, so that the causes add up exactly to `prompt - cached`. Every set is a [`Store`] that never forgets.
 
-use crate::client::session::Request;
+use crate::client::request::Request;
 use crate::prompt::{PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect, Found};
 use crate::provider::routing::MachineId;

@@ -7,7 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::client::session::{Request, Session, Traffic};
+use crate::client::request::{Place, Request};
+use crate::client::session::Session;
+use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
 use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Cache, Effect};
@@ -28,21 +30,29 @@ pub struct Terms {
     pub partition: u32,
     /// Lifetime under the retention policy in force.
     pub lifetime: SpanDistribution,
+    /// Probability that a call fails.
+    pub failure: f64,
 }
 
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
     traffic: Traffic,
     terms: Vec<Terms>,
+    /// Accounts of each partition: each has a fleet of its own.
+    accounts: u32,
     tree: PrefixTree,
     provider: Provided,
     queue: Queue,
     ledger: Option<Ledger>,
+    /// Sessions about to be queued: those that go on, and those that start.
+    next: Next,
+    starting: Next,
 }
 
 /// The provider's side of a run.
 struct Provided {
     write: Write,
+    failed_writes: bool,
     key_role: KeyRole,
     router: Router,
     machines: Machines,
@@ -106,6 +116,11 @@ impl<T> Slots<T> {
 }
 
 impl Queue {
+    fn push_session(&mut self, at: SimTime, session: Session, starts: bool) {
+        let slot = self.sessions.put(Caller { session, starts });
+        self.push(at, Kind::Arrival, slot);
+    }
+
     fn push(&mut self, time: SimTime, kind: Kind, slot: u32) {
         self.events.push(Reverse((time, kind, self.sequence, slot)));
         self.sequence += 1;
@@ -115,14 +130,17 @@ impl Queue {
 impl Simulation {
     /// A run of `traffic`, with the terms of each of its workloads, against a cold provider.
     pub fn new(traffic: Traffic, terms: Vec<Terms>, provider: &Provider, attribution: bool) -> Self {
-        let partitions = terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1);
+        let accounts = traffic.accounts();
+        let partitions = terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1) * accounts;
         let machines = provider.routing.machines as usize * partitions as usize;
         Self {
             traffic,
             terms,
+            accounts,
             tree: PrefixTree::new(provider.routing.hash_tokens),
             provider: Provided {
                 write: provider.write.clone(),
+                failed_writes: provider.failures.failed_writes,
                 key_role: provider.routing.key_role,
                 router: Router::new(&provider.routing),
                 machines: Machines::new(&provider.latency, machines),
@@ -130,6 +148,8 @@ impl Simulation {
             },
             queue: Queue::default(),
             ledger: attribution.then(|| Ledger::new(&provider.write, partitions)),
+            next: Next::new(),
+            starting: Next::new(),
         }
     }
 
@@ -147,14 +167,15 @@ impl Simulation {
                 }
                 Kind::Arrival => {
                     let Caller { mut session, starts } = self.queue.sessions.take(slot);
-                    let outcome = self.arrive(&mut session, now);
+                    let workload = session.workload;
+                    let (outcome, request) = self.arrive(&mut session, now);
                     observe(&outcome);
+                    self.traffic.answered(session, request, &self.response(&outcome), &mut self.next);
                     if starts {
-                        self.start_next(session.workload)?;
+                        self.start_next(workload)?;
                     }
-                    if let Some(next) = self.traffic.next_turn(&session, now + outcome.timing.total) {
-                        let slot = self.queue.sessions.put(Caller { session, starts: false });
-                        self.queue.push(next, Kind::Arrival, slot);
+                    for (at, session) in self.next.drain(..) {
+                        self.queue.push_session(at, session, false);
                     }
                 }
             }
@@ -172,35 +193,58 @@ impl Simulation {
         self.provider.router.ranked(outcome.routing_key, u32::MAX)
     }
 
+    /// Queues the next session of a workload: its first request makes room for the one after it.
     fn start_next(&mut self, workload: u32) -> Result<()> {
-        if let Some((at, session)) = self.traffic.next_session(workload)? {
-            let slot = self.queue.sessions.put(Caller { session, starts: true });
-            self.queue.push(at, Kind::Arrival, slot);
+        self.traffic.start_next(workload, &mut self.starting)?;
+        for (index, (at, session)) in self.starting.drain(..).enumerate() {
+            self.queue.push_session(at, session, index == 0);
         }
         Ok(())
     }
 
+    /// What a client sees of an outcome.
+    fn response(&self, outcome: &Outcome) -> Response {
+        Response {
+            cached: outcome.cached,
+            failed: outcome.failed,
+            place: Place { account: outcome.partition % self.accounts, machine: outcome.machine },
+            arrival: outcome.arrival,
+            first_token: outcome.arrival + outcome.timing.ttft,
+            complete: outcome.arrival + outcome.timing.total,
+        }
+    }
+
     /// One request, from routing to answer.
-    fn arrive(&mut self, session: &mut Session, now: SimTime) -> Outcome {
+    fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
         let request = self.traffic.request(session, now, &mut self.tree);
-        let Terms { partition, lifetime } = &self.terms[request.workload as usize];
+        let Terms { partition, lifetime, failure } = &self.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
+        let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
+        let partition = partition * self.accounts + request.account;
 
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(&request, *partition, now);
-        let Provided { machines, cache, .. } = &mut self.provider;
+        let (access, overflowed) = self.provider.route(&request, partition, now);
+        let Provided { machines, cache, failed_writes, .. } = &mut self.provider;
         let found = cache.look_up(&self.tree, &access, &request.marks, now);
-        let effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
+        let mut effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
+        if failed && !*failed_writes {
+            effect = effect.none();
+        }
         let prompt = request.prompt.tokens();
         let uncached = prompt - found.cached;
-        let timing =
-            machines.serve(access.machine, now, found.cached, uncached, request.output_tokens, request.draws);
+        // A call fails when its first token would come.
+        let output = if failed { 0 } else { request.output_tokens };
+        let timing = machines.serve(access.machine, now, found.cached, uncached, output, request.draws);
         let outcome = Outcome {
             call: request.call,
             line: request.line,
             workload: request.workload,
             session: request.session,
             turn: request.turn,
+            occasion: request.occasion,
+            attempt: request.attempt,
+            failed,
+            contaminated: request.contaminated,
             partition: access.partition,
             key: request.key,
             routing_key: access.owner,
@@ -211,7 +255,7 @@ impl Simulation {
             prompt,
             cached: found.cached,
             written: effect.written,
-            output: request.output_tokens,
+            output,
             timing,
             lifetime,
             visible_at: self.provider.visible_at(now, &timing),
@@ -229,7 +273,7 @@ impl Simulation {
             let slot = self.queue.effects.put(effect);
             self.queue.push(outcome.visible_at, Kind::Visible, slot);
         }
-        outcome
+        (outcome, request)
     }
 
     fn appear(&mut self, effect: &Effect, now: SimTime) {
@@ -243,7 +287,8 @@ impl Simulation {
 impl Provided {
     fn route(&mut self, request: &Request, partition: u32, now: SimTime) -> (Access, bool) {
         let key = request.key.digest();
-        let asked = RouteRequest { now, partition, head: request.prompt.head, key, draws: request.draws };
+        let Request { pinned, draws, .. } = *request;
+        let asked = RouteRequest { now, partition, head: request.prompt.head, key, pinned, draws };
         let machines = &self.machines;
         let route = self.router.route(&asked, |machine| machines.in_flight(machine));
         let scope = match self.key_role {

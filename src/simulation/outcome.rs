@@ -1,6 +1,7 @@
 //! What happened to one request, and why its uncached tokens were uncached.
 
 use crate::client::key::PromptCacheKey;
+use crate::client::request::Occasion;
 use crate::provider::machine::Timing;
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::units::{SimTime, Span, Tokens};
@@ -16,7 +17,7 @@ pub enum Cause {
     Changed,
     /// It was sent before, but the write semantics stored no boundary there.
     Unwritten,
-    /// It was stored in another partition.
+    /// It was stored in another partition or account.
     OtherAccount,
     /// It was stored under a key that this request may not read.
     OtherKey,
@@ -88,7 +89,15 @@ pub struct Outcome {
     pub session: u64,
     /// Call within the session, from 0.
     pub turn: u32,
-    /// Number of the partition.
+    /// Why it was sent.
+    pub occasion: Occasion,
+    /// How often it was tried before.
+    pub attempt: u32,
+    /// Whether it failed: no answer, no bill.
+    pub failed: bool,
+    /// Whether it continued another conversation's context.
+    pub contaminated: bool,
+    /// Number of the partition; each account of a gateway has one of its own.
     pub partition: u32,
     /// The prompt_cache_key.
     pub key: PromptCacheKey,

@@ -1,0 +1,111 @@
+//! One request, as the provider gets it.
+
+use smallvec::SmallVec;
+
+use crate::client::conversation::SegmentEnds;
+use crate::client::key::PromptCacheKey;
+use crate::client::workload::Breakpoint;
+use crate::prompt::{Cursor, Mark, MarkKind, Marks, Prompt};
+use crate::provider::routing::MachineId;
+use crate::random::Draws;
+use crate::units::Tokens;
+
+/// Why a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// For its answer.
+    Call,
+    /// To renew what the session's last call left in the cache.
+    KeepAlive,
+    /// To write what the calls after it share.
+    Warm,
+}
+
+impl Occasion {
+    /// The name used in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::KeepAlive => "keep_alive",
+            Self::Warm => "warm",
+        }
+    }
+}
+
+/// Where a response came from, and where its continuation must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The upstream account.
+    pub account: u32,
+    /// The machine.
+    pub machine: MachineId,
+}
+
+/// One request, as the provider gets it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Number of the request within the run, from 0.
+    pub call: u64,
+    /// Line of the trace it was recorded on; 0 for generated traffic.
+    pub line: u64,
+    /// Number of the workload.
+    pub workload: u32,
+    /// Number of the session.
+    pub session: u64,
+    /// Call within the session, from 0.
+    pub turn: u32,
+    /// Why it is sent.
+    pub occasion: Occasion,
+    /// How often it was tried before.
+    pub attempt: u32,
+    /// The prompt_cache_key.
+    pub key: PromptCacheKey,
+    /// The upstream account, from 0.
+    pub account: u32,
+    /// The machine of the connection it comes over, if it continues a response.
+    pub pinned: Option<MachineId>,
+    /// Whether it continues another conversation's context.
+    pub contaminated: bool,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Ends of its segments, where the provider cares for them.
+    pub marks: Marks,
+    /// The session's prompt before this one.
+    pub previous: Option<Prompt>,
+    /// Tokens of the answer, its reasoning included.
+    pub output_tokens: Tokens,
+    /// The place behind the answer, where a later prompt may repeat it.
+    pub answered: Option<Cursor>,
+    /// This request's draws.
+    pub draws: Draws,
+}
+
+impl SegmentEnds {
+    /// Where a segment that a client marks ends.
+    fn of(&self, breakpoint: Breakpoint) -> Option<Tokens> {
+        match breakpoint {
+            Breakpoint::Developer => self.developer,
+            Breakpoint::Context => self.context,
+            Breakpoint::History => self.history,
+            Breakpoint::Status => self.status,
+            Breakpoint::Message => self.messages.last().copied(),
+        }
+    }
+
+    /// The marks of a prompt, shallowest first.
+    pub fn marks(&self, marked: &[Breakpoint]) -> Marks {
+        let with = |kind| move |depth: Tokens| Mark { depth, kind };
+        let developer = self.developer.map(with(MarkKind::Developer));
+        let messages = self.messages.iter().copied().map(with(MarkKind::Message));
+        let explicit = marked.iter().filter_map(|at| self.of(*at)).map(with(MarkKind::Explicit));
+        let mut marks: Marks =
+            developer.into_iter().chain(messages).chain(explicit).filter(|mark| mark.depth > 0).collect();
+        marks.sort_by_key(|mark| mark.depth);
+        marks
+    }
+
+    /// Those of a prompt without a conversation: a developer block, and messages.
+    pub fn alone(developer: Tokens, messages: SmallVec<[Tokens; 4]>) -> Self {
+        Self { developer: (developer > 0).then_some(developer), messages, ..Self::default() }
+    }
+}

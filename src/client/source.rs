@@ -1,0 +1,273 @@
+//! One workload while it runs: when its sessions start, what they ask and when they go on.
+
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::client::agent::Agent;
+use crate::client::arrival::Starts;
+use crate::client::chat::Chat;
+use crate::client::conversation::{SegmentEnds, Setting};
+use crate::client::fork_tree::ForkTree;
+use crate::client::key::Keying;
+use crate::client::reaction::Reaction;
+use crate::client::session::{Sent, Session};
+use crate::client::shared_prefix::SharedPrefix;
+use crate::client::volatility::Volatility;
+use crate::client::workload::{Breakpoint, Client, Workload};
+use crate::error::Result;
+use crate::input::recording::Recording;
+use crate::prompt::{PrefixTree, Prompt, Run};
+use crate::random::{Purpose, Seed, SessionKey, digest, fold};
+use crate::units::{SimTime, Span, Tokens};
+
+/// One workload while it runs.
+pub(super) struct Source {
+    pub kind: Kind,
+    pub keying: Keying,
+    pub reaction: Reaction,
+    pub breakpoints: Vec<Breakpoint>,
+    users: u32,
+    volatility: Volatility,
+    /// Identity of the text that this workload's sessions share.
+    content: SessionKey,
+    /// Calls so far.
+    pub calls: u64,
+    /// Requests assigned in turn: round robin goes on across sessions.
+    pub assigned: u64,
+    /// What the sessions of a trace have sent: their requests come one by one.
+    pub recorded: FxHashMap<u64, Sent>,
+    /// How many ends of messages the provider looks at.
+    messages_wanted: usize,
+}
+
+pub(super) enum Kind {
+    SharedPrefix(SharedPrefix, Starts),
+    Chat(Chat, Starts),
+    Agent(Agent, Starts),
+    ForkTree(ForkTree, Starts),
+    Trace(Box<Recording>),
+}
+
+/// A prompt, and what will be answered.
+pub(super) struct Asked {
+    pub prompt: Prompt,
+    pub output_tokens: Tokens,
+    pub ends: SegmentEnds,
+}
+
+impl Source {
+    /// A workload at its beginning. Its randomness follows from its name, so that another workload beside it
+    /// changes nothing.
+    pub fn new(
+        client: &Client,
+        name: &str,
+        duration: Span,
+        messages_wanted: usize,
+        seed: &Seed,
+        folder: &Path,
+    ) -> Result<Self> {
+        let workload = &client.workload[name];
+        let keys = |purpose| seed.session_keys(fold(digest(name), purpose));
+        let starts = || {
+            let arrivals = workload.arrivals.as_ref().expect("validated: generated traffic has arrivals");
+            Starts::new(arrivals, SimTime::ZERO + duration, keys(0))
+        };
+        let Workload { shared_prefix, chat, agent, fork_tree, trace, .. } = workload;
+        let kind = match (shared_prefix, chat, agent, fork_tree, trace) {
+            (Some(shared), ..) => Kind::SharedPrefix(shared.clone(), starts()),
+            (_, Some(chat), ..) => Kind::Chat(chat.clone(), starts()),
+            (_, _, Some(agent), ..) => Kind::Agent(agent.clone(), starts()),
+            (_, _, _, Some(tree), _) => Kind::ForkTree(tree.clone(), starts()),
+            (_, _, _, _, Some(trace)) => {
+                Kind::Trace(Box::new(Recording::open(trace, duration, digest(name), folder)?))
+            }
+            (None, None, None, None, None) => unreachable!("validated: a workload has one kind"),
+        };
+        Ok(Self {
+            kind,
+            keying: client.keying(workload).clone(),
+            reaction: workload.reaction.clone(),
+            breakpoints: client.marked(workload).to_vec(),
+            users: workload.users,
+            volatility: workload.volatility.clone(),
+            content: keys(1).next_key(),
+            calls: 0,
+            assigned: 0,
+            recorded: FxHashMap::default(),
+            messages_wanted,
+        })
+    }
+
+    /// The next session, with its start; `sessions` is its number, unless a trace has one of its own.
+    pub fn next_session(&mut self, workload: u32, sessions: u64) -> Result<Option<(SimTime, Session)>> {
+        let (now, number, key, person) = match &mut self.kind {
+            Kind::SharedPrefix(_, starts)
+            | Kind::Chat(_, starts)
+            | Kind::Agent(_, starts)
+            | Kind::ForkTree(_, starts) => {
+                let Some((now, key)) = starts.next() else { return Ok(None) };
+                (now, sessions, key, key)
+            }
+            Kind::Trace(recording) => {
+                let Some((now, number)) = recording.advance()? else { return Ok(None) };
+                // A session of a trace is one user, though its requests come, and draw, one by one.
+                let own = |number| SessionKey(fold(self.content.0, number));
+                (now, number, own(recording.record().line), own(number))
+            }
+        };
+        let user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
+        let mut session = Session::new(workload, number, key, user, self.levels());
+        session.turns_left = self.turns(key);
+        session.sent = self.recorded.remove(&number).unwrap_or_default();
+        Ok(Some((now, session)))
+    }
+
+    /// Levels of children below a session.
+    fn levels(&self) -> u32 {
+        if let Kind::ForkTree(tree, _) = &self.kind { tree.depth } else { 0 }
+    }
+
+    fn turns(&self, key: SessionKey) -> u32 {
+        let law = match &self.kind {
+            Kind::Chat(Chat { turns, .. }, _) | Kind::Agent(Agent { turns, .. }, _) => turns,
+            Kind::SharedPrefix(..) | Kind::ForkTree(..) | Kind::Trace(_) => return 1,
+        };
+        law.draw(key.turn(0), Purpose::Turns).0.max(1)
+    }
+
+    pub fn is_trace(&self) -> bool {
+        matches!(self.kind, Kind::Trace(_))
+    }
+
+    /// The trees that this workload consists of.
+    pub fn fork_tree(&self) -> &ForkTree {
+        match &self.kind {
+            Kind::ForkTree(tree, _) => tree,
+            _ => unreachable!("only the nodes of fork trees fork"),
+        }
+    }
+
+    /// The session's next call.
+    pub fn ask(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+        let draws = session.draws();
+        let (output_tokens, added, begins_turn) = match &self.kind {
+            Kind::SharedPrefix(shared, _) => {
+                let head = self.volatility.head(self.content, draws, now);
+                let developer = shared.prefix_tokens + head.map_or(0, Run::tokens);
+                let (prompt, output_tokens) =
+                    shared.prompt(self.content, session.key, self.calls, head, draws, tree);
+                let developer = if shared.prefix_tokens == 0 { 0 } else { developer };
+                let ends = SegmentEnds::alone(developer, [prompt.tokens()].into_iter().collect());
+                return Asked { prompt, output_tokens, ends };
+            }
+            Kind::Trace(recording) => {
+                let prompt = recording.prompt(tree);
+                let ends = SegmentEnds::alone(0, self.recorded_ends(&mut session.sent, prompt.tokens()));
+                return Asked { prompt, output_tokens: recording.record().output_tokens, ends };
+            }
+            Kind::Chat(chat, _) => {
+                (&chat.output_tokens, chat.user_tokens.draw(draws, Purpose::PromptTokens).0, true)
+            }
+            Kind::Agent(agent, _) if session.calls_left == 0 => {
+                session.calls_left = agent.calls.draw(draws, Purpose::Calls).0.max(1);
+                (&agent.output_tokens, agent.user_tokens.draw(draws, Purpose::PromptTokens).0, true)
+            }
+            Kind::Agent(agent, _) => {
+                (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
+            }
+            Kind::ForkTree(tree, _) => match session.node.results {
+                None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
+                Some(results) => (&tree.output_tokens, results, false),
+            },
+        };
+        session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
+        session.calls_left = session.calls_left.saturating_sub(1);
+        let rebases = session.seen.begins_rebase();
+        let setting = self.setting(session, rebases);
+        let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
+        let ends = self.segment_ends(session);
+        let output = output_tokens.draw(draws, Purpose::OutputTokens).0;
+        let Volatility { reasoning_tokens, reasoning: rule, .. } = &self.volatility;
+        let reasoning = reasoning_tokens.draw(draws, Purpose::Reasoning).0;
+        session.conversation.answer(output, reasoning, *rule, draws, tree);
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: output + reasoning, ends }
+    }
+
+    /// A short call with nothing but what the session's next calls share.
+    pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+        let setting = self.setting(session, false);
+        let end = session.conversation.open(&setting, session.draws(), now, tree);
+        let mut ends = self.segment_ends(session);
+        if ends.messages.last() != Some(&end.depth) {
+            ends.messages.push(end.depth);
+        }
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, ends }
+    }
+
+    fn setting(&self, session: &Session, rebases: bool) -> Setting<'_> {
+        let start_tokens = match &self.kind {
+            Kind::Agent(Agent { start_tokens, .. }, _) | Kind::ForkTree(ForkTree { start_tokens, .. }, _) => {
+                Some(start_tokens)
+            }
+            Kind::SharedPrefix(..) | Kind::Chat(..) | Kind::Trace(_) => None,
+        };
+        let root = session.node.root.turn(0);
+        let start = start_tokens
+            .filter(|_| session.conversation.is_new())
+            .map(|law| Run::piece(root.bits(Purpose::Content, 3), law.draw(root, Purpose::StartTokens).0));
+        Setting {
+            shared: self.content,
+            prefix_tokens: self.prefix_tokens(),
+            start: start.filter(|start| start.tokens() > 0),
+            volatility: &self.volatility,
+            nonce: session.seen.nonce(&self.reaction, session.key),
+            status_paused: session.seen.pauses_status(),
+            rebases,
+            messages_wanted: self.messages_wanted,
+        }
+    }
+
+    fn segment_ends(&self, session: &Session) -> SegmentEnds {
+        match self.messages_wanted {
+            0 => SegmentEnds::default(),
+            _ => session.conversation.segment_ends(self.prefix_tokens()),
+        }
+    }
+
+    /// Ends of the messages of a trace's session, the prompt's own end among them, as many as are wanted.
+    fn recorded_ends(&self, sent: &mut Sent, end: Tokens) -> SmallVec<[Tokens; 4]> {
+        if self.messages_wanted == 0 {
+            return SmallVec::new();
+        }
+        // A prompt that shrank (another text from some depth on) has lost the messages behind that.
+        while sent.message_ends.last().is_some_and(|earlier| *earlier >= end) {
+            sent.message_ends.pop();
+        }
+        sent.message_ends.push(end);
+        let forgotten = sent.message_ends.len().saturating_sub(self.messages_wanted);
+        sent.message_ends[forgotten..].iter().copied().collect()
+    }
+
+    /// Time between an answer and the session's next call; `None` if there is none.
+    pub fn pause(&self, session: &Session) -> Option<Span> {
+        let law = match &self.kind {
+            Kind::SharedPrefix(..) | Kind::ForkTree(..) | Kind::Trace(_) => return None,
+            Kind::Agent(agent, _) if session.calls_left > 0 => &agent.pause,
+            _ if session.turns_left == 0 => return None,
+            Kind::Chat(Chat { think, .. }, _) | Kind::Agent(Agent { think, .. }, _) => think,
+        };
+        Some(law.draw(session.draws(), Purpose::Think))
+    }
+
+    fn prefix_tokens(&self) -> Tokens {
+        match &self.kind {
+            Kind::SharedPrefix(SharedPrefix { prefix_tokens, .. }, _)
+            | Kind::Chat(Chat { prefix_tokens, .. }, _)
+            | Kind::Agent(Agent { prefix_tokens, .. }, _)
+            | Kind::ForkTree(ForkTree { prefix_tokens, .. }, _) => *prefix_tokens,
+            Kind::Trace(_) => 0,
+        }
+    }
+}

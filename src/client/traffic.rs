@@ -1,0 +1,374 @@
+//! Traffic: all sessions of a run, one request at a time.
+//!
+//! Sessions are closed loop: the next turn waits for the answer and a think time. A session's script (turns,
+//! lengths, think times) is a function of its own random key alone, so that every variant of a scenario meets
+//! the same scripts.
+
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+
+use crate::client::conversation::Conversation;
+use crate::client::fork_tree::{ForkTree, Order};
+use crate::client::gateway::{Continuation, Gateway};
+use crate::client::key::{Caller, PromptCacheKey};
+use crate::client::reaction::{KeepAlive, Seeing};
+use crate::client::request::{Occasion, Place, Request};
+use crate::client::session::{Due, Session};
+use crate::client::source::{Asked, Kind, Source};
+use crate::client::workload::Client;
+use crate::error::Result;
+use crate::input::trace::Skipped;
+use crate::prompt::{Marks, PrefixTree};
+use crate::random::{Purpose, Seed, SessionKey};
+use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
+
+/// All sessions of one run.
+pub struct Traffic {
+    sources: Vec<Source>,
+    sessions: u64,
+    calls: u64,
+    /// Nothing generated is sent at or after this.
+    end: SimTime,
+    messages_wanted: usize,
+    gateway: Gateway,
+    /// Sessions that the gateway holds upstream, by the digest of their key.
+    upstream: FxHashMap<u64, Upstream>,
+    /// Nodes of fork trees that wait for their children, by their keys.
+    joins: FxHashMap<u64, Join>,
+}
+
+/// A session that the gateway has opened for a key.
+#[derive(Clone, Debug, Default)]
+struct Upstream {
+    conversation: Conversation,
+    /// Workload and session that used it last.
+    user: Option<(u32, u64)>,
+    place: Option<Place>,
+}
+
+/// A node that waits for its children.
+struct Join {
+    node: Session,
+    /// Children that have not answered.
+    left: u32,
+    /// The next child, where they are called one by one.
+    next: u32,
+    /// Tokens of their answers.
+    results: Tokens,
+    /// When the last answer so far was complete.
+    complete: SimTime,
+}
+
+/// What has come of one request, as its client sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Response {
+    /// Tokens reported as cached.
+    pub cached: Tokens,
+    /// Whether the call failed.
+    pub failed: bool,
+    /// Where it came from.
+    pub place: Place,
+    /// When the request arrived.
+    pub arrival: SimTime,
+    /// When the first token came.
+    pub first_token: SimTime,
+    /// When it was complete.
+    pub complete: SimTime,
+}
+
+/// Sessions, with the moments of their next requests.
+pub type Next = Vec<(SimTime, Session)>;
+
+/// Series of draws for requests beside a session's script.
+const RETRY: u32 = 1;
+const KEEP_ALIVE: u32 = 2;
+const WARM: u32 = 3;
+
+impl Traffic {
+    /// The sessions that start within `duration`; paths of traces are relative to `folder`. The provider looks at
+    /// the ends of the latest `messages_wanted` messages.
+    pub fn new(
+        client: &Client,
+        duration: Span,
+        messages_wanted: u32,
+        seed: &Seed,
+        folder: &Path,
+    ) -> Result<Self> {
+        let messages_wanted = messages_wanted as usize;
+        let source = |name: &String| Source::new(client, name, duration, messages_wanted, seed, folder);
+        Ok(Self {
+            sources: client.workload.keys().map(source).collect::<Result<_>>()?,
+            sessions: 0,
+            calls: 0,
+            end: SimTime::ZERO + duration,
+            messages_wanted,
+            gateway: client.gateway.clone(),
+            upstream: FxHashMap::default(),
+            joins: FxHashMap::default(),
+        })
+    }
+
+    /// Number of workloads.
+    pub fn workloads(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Upstream accounts of each partition.
+    pub fn accounts(&self) -> u32 {
+        self.gateway.accounts
+    }
+
+    /// Bad lines that traces skipped so far.
+    pub fn skipped(&self) -> impl Iterator<Item = &Skipped> {
+        self.sources.iter().filter_map(|source| match &source.kind {
+            Kind::Trace(recording) => Some(recording.skipped()),
+            _ => None,
+        })
+    }
+
+    /// The next session of a workload: what it sends at its start, the first at the start itself. Nothing when the
+    /// workload has ended.
+    pub fn start_next(&mut self, workload: u32, next: &mut Next) -> Result<()> {
+        let source = &mut self.sources[workload as usize];
+        let Some((now, session)) = source.next_session(workload, self.sessions)? else { return Ok(()) };
+        let forks_at_once = matches!(&source.kind, Kind::ForkTree(tree, _) if !tree.root_call);
+        self.sessions += 1;
+        if forks_at_once {
+            self.fork(session, now, next);
+        } else {
+            next.push((now, session));
+        }
+        Ok(())
+    }
+
+    /// The session's next request.
+    pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
+        let mut request = match &session.due {
+            Due::Call => self.ask(session, Occasion::Call, now, tree),
+            Due::Warm => self.ask(session, Occasion::Warm, now, tree),
+            Due::Retry(failed, attempt) => {
+                let draws = session.key.turn(failed.turn).beside(RETRY, *attempt);
+                Request { draws, attempt: *attempt, ..(**failed).clone() }
+            }
+            Due::KeepAlive(last, keep_alive) => Request {
+                draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
+                occasion: Occasion::KeepAlive,
+                previous: Some(last.prompt),
+                output_tokens: 1,
+                answered: None,
+                ..(**last).clone()
+            },
+        };
+        request.call = self.calls;
+        self.calls += 1;
+        request
+    }
+
+    /// Takes in what came of a session's request, and says what is sent next because of it.
+    pub fn answered(&mut self, mut session: Session, request: Request, response: &Response, next: &mut Next) {
+        let due = std::mem::replace(&mut session.due, Due::Call);
+        if let Due::KeepAlive(last, KeepAlive { call, sent }) = due {
+            return self.go_on(session, *last, KeepAlive { call, sent: sent + 1 }, response, next);
+        }
+        self.remember_place(&mut session, &request, response);
+        let reaction = &self.sources[session.workload as usize].reaction;
+        if response.failed && request.attempt < reaction.retries {
+            let again = response.complete + reaction.wait(request.attempt);
+            let attempt = request.attempt + 1;
+            session.due = Due::Retry(Box::new(request), attempt);
+            return self.send(session, again, next);
+        }
+        if request.occasion == Occasion::Warm {
+            // Even if it was given up, the calls it was for are made.
+            return self.call_children(session, response.first_token, next);
+        }
+        if response.failed {
+            return self.complete(&session, response.complete, 0, next);
+        }
+        let previous = request.previous.map_or(0, |prompt| prompt.tokens());
+        let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
+        session.seen.call(reaction, seeing);
+        if session.node.levels > 0 && session.node.results.is_none() {
+            return self.fork(session, response.complete, next);
+        }
+        self.complete(&session, response.complete, request.output_tokens, next);
+        let pause = self.sources[session.workload as usize].pause(&session);
+        let call = pause.map(|pause| response.complete + pause);
+        let call = call.filter(|at| *at < self.end && session.conversation.tokens() <= LONGEST_PROMPT);
+        self.go_on(session, request, KeepAlive { call, sent: 0 }, response, next);
+    }
+
+    /// A call of its script, or one that warms for it.
+    fn ask(
+        &mut self,
+        session: &mut Session,
+        occasion: Occasion,
+        now: SimTime,
+        tree: &mut PrefixTree,
+    ) -> Request {
+        let warms = occasion == Occasion::Warm;
+        let source = &mut self.sources[session.workload as usize];
+        let draws = session.draws();
+        let (line, recorded) = match &source.kind {
+            Kind::Trace(recording) => (recording.record().line, recording.record().key.as_deref()),
+            _ => (0, None),
+        };
+        let caller = Caller {
+            workload: session.workload,
+            user: session.user,
+            session: session.number,
+            branch: session.node.branch,
+            node: session.key.0,
+            call: self.calls,
+            recorded,
+            draws,
+        };
+        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.seen.rotations);
+        let mut upstream = match (self.gateway.continuation, key) {
+            (Continuation::None | Continuation::Explicit, _) | (_, PromptCacheKey::None) => None,
+            (Continuation::Implicit, key) => Some(self.upstream.entry(key.digest()).or_default()),
+        };
+        let contaminated =
+            upstream.as_mut().is_some_and(|upstream| upstream.enter(session, self.gateway.session_tokens));
+        let Asked { prompt, output_tokens, ends } =
+            if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
+        let answered = if warms { None } else { session.conversation.answered() };
+        let place = match (self.gateway.continuation, &mut upstream) {
+            (Continuation::None, _) => None,
+            (_, Some(upstream)) => {
+                std::mem::swap(&mut session.conversation, &mut upstream.conversation);
+                upstream.place
+            }
+            (_, None) => session.sent.place,
+        };
+        let account = || self.gateway.account(session.workload, session.number, self.calls);
+        let request = Request {
+            call: self.calls,
+            line,
+            workload: session.workload,
+            session: session.number,
+            turn: session.sent.turn,
+            occasion,
+            attempt: 0,
+            key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
+            account: place.map_or_else(account, |place| place.account),
+            pinned: place.map(|place| place.machine),
+            contaminated,
+            prompt,
+            marks: if self.messages_wanted == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },
+            previous: session.sent.previous,
+            output_tokens,
+            answered,
+            draws: if warms { draws.beside(WARM, 0) } else { draws },
+        };
+        if !warms {
+            session.sent.previous = Some(prompt);
+            session.sent.turn += 1;
+            source.calls += 1;
+        }
+        request
+    }
+
+    /// Remembers where a response came from, for what continues it.
+    fn remember_place(&mut self, session: &mut Session, request: &Request, response: &Response) {
+        session.sent.place = Some(response.place);
+        if let Some(upstream) = self.upstream.get_mut(&request.key.digest()) {
+            upstream.place = Some(response.place);
+        }
+        let source = &mut self.sources[session.workload as usize];
+        if source.is_trace() && request.attempt == 0 {
+            source.recorded.insert(session.number, session.sent.clone());
+        }
+    }
+
+    /// The session's next request: its next call, or its last one again to keep it alive.
+    fn go_on(
+        &self,
+        mut session: Session,
+        last: Request,
+        keep_alive: KeepAlive,
+        response: &Response,
+        next: &mut Next,
+    ) {
+        let reaction = &self.sources[session.workload as usize].reaction;
+        if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
+            session.due = Due::KeepAlive(Box::new(last), keep_alive);
+            self.send(session, at, next);
+        } else if let Some(at) = keep_alive.call {
+            self.send(session, at, next);
+        }
+    }
+
+    /// A node's children are called, behind a warming call if there is to be one.
+    fn fork(&mut self, mut node: Session, at: SimTime, next: &mut Next) {
+        if self.sources[node.workload as usize].fork_tree().order == Order::WarmFirst {
+            node.due = Due::Warm;
+            self.send(node, at, next);
+        } else {
+            self.call_children(node, at, next);
+        }
+    }
+
+    fn call_children(&mut self, node: Session, at: SimTime, next: &mut Next) {
+        let tree = self.sources[node.workload as usize].fork_tree();
+        let left = tree.branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
+        let together = if tree.order == Order::OneByOne { 1 } else { left };
+        for index in 0..together {
+            let child = node.child(index);
+            // The first one goes at once, so that a tree begins when it starts.
+            let stagger = match index {
+                0 => Span::ZERO,
+                _ => tree.stagger.draw(child.key.turn(0), Purpose::Think),
+            };
+            self.send(child, at + stagger, next);
+        }
+        let join = Join { left, next: together, results: 0, complete: at, node };
+        self.joins.insert(join.node.key.0, join);
+    }
+
+    /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
+    fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
+        let Some(SessionKey(parent)) = node.node.parent else { return };
+        let &ForkTree { order, merge, .. } = self.sources[node.workload as usize].fork_tree();
+        let Some(join) = self.joins.get_mut(&parent) else { return };
+        join.left -= 1;
+        join.results = join.results.saturating_add(results).min(MOST_TOKENS);
+        join.complete = join.complete.max(at);
+        if join.left > 0 {
+            if order == Order::OneByOne {
+                let child = join.node.child(join.next);
+                join.next += 1;
+                self.send(child, at, next);
+            }
+            return;
+        }
+        let Some(Join { mut node, results, complete, .. }) = self.joins.remove(&parent) else { return };
+        node.node.results = Some(results);
+        if merge {
+            self.send(node, complete, next);
+        } else {
+            self.complete(&node, complete, results, next);
+        }
+    }
+
+    /// Generated traffic sends nothing after the end; a trace is cut where it is read.
+    fn send(&self, session: Session, at: SimTime, next: &mut Next) {
+        if at < self.end || self.sources[session.workload as usize].is_trace() {
+            next.push((at, session));
+        }
+    }
+}
+
+impl Upstream {
+    /// Lets a session go on from what this upstream session holds; whether that is another's.
+    fn enter(&mut self, session: &mut Session, most_tokens: Tokens) -> bool {
+        if self.conversation.tokens() > most_tokens {
+            *self = Self::default();
+        }
+        let user = (session.workload, session.number);
+        let another = self.user.replace(user).is_some_and(|last| last != user);
+        std::mem::swap(&mut session.conversation, &mut self.conversation);
+        another
+    }
+}
