@@ -243,13 +243,10 @@ impl Workload {
             return Ok(());
         }
         if !self.has_sessions() {
-            return Err("client.gateway.continuation = \"implicit\" needs a chat or an agent".into());
+            return Err("`implicit` needs a chat or an agent".into());
         }
         if keying.fingerprint > 0.0 {
-            return Err(
-                "client.gateway.continuation = \"implicit\" takes a key as it is: set fingerprint to 0"
-                    .into(),
-            );
+            return Err("`implicit` takes a key as it is: set its fingerprint to 0".into());
         }
         Ok(())
     }

@@ -341,6 +341,15 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
         return Err(at("client.key.strategy", message.into()));
     }
     for (name, workload) in &client.workload {
+        let of_workload = |message| format!("workload `{name}`: {message}");
+        let marks = match &workload.breakpoints {
+            Some(_) => KeyPath::from_iter(["client", "workload", name, "breakpoints"]),
+            None => KeyPath::from_iter(["client", "breakpoints"]),
+        };
+        workload.validate_marked(client.marked(workload)).map_err(|message| (marks, of_workload(message)))?;
+        workload
+            .validate_continued(&client.gateway, client.keying(workload))
+            .map_err(|message| at("client.gateway.continuation", of_workload(message)))?;
         validate_workload(scenario, workload).map_err(|(field, message)| {
             let below = field.split('.').filter(|key| !key.is_empty());
             (KeyPath::from_iter(["client", "workload", name].into_iter().chain(below)), message)
@@ -362,15 +371,6 @@ fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::R
         return Err(("key.strategy".into(), message.into()));
     }
     provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
-    let place = |field: &str| {
-        let field = field.to_string();
-        move |message| (field, message)
-    };
-    if let Some(own) = &workload.breakpoints {
-        validate_marks(own).map_err(place("breakpoints"))?;
-    }
-    let Client { gateway, .. } = &scenario.client;
-    workload.validate_marked(scenario.client.marked(workload)).map_err(place("breakpoints"))?;
-    workload.validate_continued(gateway, scenario.client.keying(workload)).map_err(place(""))?;
-    Ok(())
+    validate_marks(workload.breakpoints.as_deref().unwrap_or_default())
+        .map_err(|message| ("breakpoints".to_string(), message))
 }

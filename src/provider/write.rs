@@ -172,6 +172,7 @@ impl Write {
             ("first_tokens", self.first_tokens),
             ("report_step", self.report_step),
             ("max_writes", self.max_writes),
+            ("look_back", self.look_back),
         ];
         for (field, value) in positive {
             if value == 0 {
