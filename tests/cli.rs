@@ -58,8 +58,7 @@ arrivals = { process = "poisson", rate = "1/min" }
 [client.workload.forks.fork_tree]
 prefix_tokens = 2000
 start_tokens = 3000
-depth = 2
-branching = 3
+branching = [3, 3]
 task_tokens = 100
 output_tokens = 50
 

@@ -81,8 +81,7 @@ provider.latency.per_output_token = "20ms"
 [client.workload.tree.fork_tree]
 prefix_tokens = 2_000
 start_tokens = 3_000
-depth = 2
-branching = 2
+branching = [2, 2]
 task_tokens = 100
 output_tokens = 50
 "#;
@@ -326,8 +325,7 @@ fn children_in_parallel_share_what_was_written_before_they_were_called() {
 fn children_one_by_one_read_what_the_one_before_them_wrote() {
     let calls = tree(
         "client.workload.tree.fork_tree.order=one_by_one
-        client.workload.tree.fork_tree.depth=1
-        client.workload.tree.fork_tree.branching=3",
+        client.workload.tree.fork_tree.branching=[3]",
     );
     let expected =
         [(0.0, 5_100, 0), (2.0, 5_250, 5_100), (4.0, 5_250, 5_150), (6.0, 5_250, 5_150), (8.0, 5_300, 5_150)];
@@ -340,8 +338,7 @@ fn a_warm_call_writes_what_a_cold_fan_out_would_compute_in_every_child() {
         tree(&format!(
             "client.workload.tree.fork_tree.root_call=false
             client.workload.tree.fork_tree.merge=false
-            client.workload.tree.fork_tree.depth=1
-            client.workload.tree.fork_tree.branching=3
+            client.workload.tree.fork_tree.branching=[3]
             client.workload.tree.fork_tree.order={order}"
         ))
     };
@@ -481,4 +478,43 @@ fn a_mark_above_the_status_block_saves_what_a_mark_below_it_loses() {
     // The history of a turn is written by its first call and read by its second. The next turn's own mark lies
     // further on: it looks back at ends of messages, and only at that of the context was anything stored.
     assert_eq!(reads_of("[\"history\"]"), [0, 50_000, 50_000, 50_400, 50_000, 50_800]);
+}
+
+#[test]
+fn a_reverted_edit_finds_again_what_was_written_before_it() {
+    // About every second turn begins with an edit at a fifth of the conversation, which the turn after it takes back.
+    let with = |reverted: bool| {
+        outcomes(
+            AGENT,
+            &format!(
+                "provider.write.semantics=partial_prefix
+                client.workload.agent.volatility.status_rewritten=off
+                client.workload.agent.volatility.edit_probability=0.5
+                client.workload.agent.volatility.edit_depth=0.2
+                client.workload.agent.volatility.edit_reverted={reverted}
+                client.workload.agent.agent.turns=12
+                client.workload.agent.agent.calls=1"
+            ),
+        )
+    };
+    let deepest = |outcomes: &[Outcome], turn: usize| {
+        let lost = outcomes[turn].attribution.unwrap().lost;
+        lost[Cause::Changed as usize] > 0
+    };
+    let (kept, reverted) = (with(false), with(true));
+    // An edit shows as a turn that reads about a fifth. Kept, the next turn reads the edited text whole; reverted,
+    // the next unedited turn reads what was there before the edit.
+    let edits: Vec<_> = (1..12).filter(|turn| kept[*turn].cached < 20_000).collect();
+    assert!(edits.len() > 2 && edits.len() < 11, "{edits:?}");
+    for turn in 1..12 {
+        assert_eq!(reverted[turn].prompt, kept[turn].prompt);
+        let edited = edits.contains(&turn);
+        let after_edit = edits.contains(&(turn - 1));
+        assert_eq!(reverted[turn].cached < 20_000, edited, "turn {turn}");
+        if !edited && after_edit {
+            assert_eq!(kept[turn].cached, kept[turn - 1].prompt);
+            assert!(reverted[turn].cached >= 50_100 && reverted[turn].cached < kept[turn].cached);
+            assert!(deepest(&reverted, turn) && !deepest(&kept, turn), "turn {turn}");
+        }
+    }
 }

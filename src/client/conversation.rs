@@ -19,6 +19,8 @@ pub struct Conversation {
     history: Option<Cursor>,
     /// The whole conversation as the next turn repeats it: without status block, without dropped reasoning.
     kept: Cursor,
+    /// The same without this turn's edit, if the next turn takes it back.
+    unedited: Option<Cursor>,
     /// The last prompt (with its answer, once there is one) as the next call of this turn repeats it, where that is
     /// not `kept`.
     sent: Option<Cursor>,
@@ -97,6 +99,7 @@ impl Default for Conversation {
         Self {
             history: None,
             kept: Cursor::ROOT,
+            unedited: None,
             sent: None,
             answered: None,
             turn_tokens: 0,
@@ -162,9 +165,9 @@ impl Conversation {
         }
         let history = self.history.unwrap_or(Cursor::ROOT);
         let content = draws.bits(Purpose::Content, 0);
-        self.kept = tree.append_private(self.kept, content, added);
+        self.keep(content, added, tree);
         let absent = setting.status_paused || setting.rebases;
-        let status = if absent { 0 } else { volatility.status_tokens };
+        let status = if absent { 0 } else { volatility.status() };
         let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
         self.sent = match self.sent {
             _ if setting.rebases => None,
@@ -200,18 +203,22 @@ impl Conversation {
         let generated = tree.append_private(self.prompt_end(), content(1), reasoning + output);
         let rule = if reasoning == 0 { Reasoning::Kept } else { rule };
         match (rule, self.sent) {
-            (Reasoning::Kept, None) => self.kept = generated,
+            (Reasoning::Kept, None) => {
+                self.unedited =
+                    self.unedited.map(|at| tree.append_private(at, content(1), reasoning + output));
+                self.kept = generated;
+            }
             (Reasoning::Kept, Some(_)) => {
                 self.sent = Some(generated);
-                self.kept = tree.append_private(self.kept, content(1), reasoning + output);
+                self.keep(content(1), reasoning + output, tree);
             }
             (Reasoning::KeptWithinTurn, _) => {
                 self.sent = Some(generated);
-                self.kept = tree.append_private(self.kept, content(7), output);
+                self.keep(content(7), output, tree);
             }
             (Reasoning::Dropped, sent) => {
                 self.sent = sent.map(|end| tree.append_private(end, content(7), output));
-                self.kept = tree.append_private(self.kept, content(7), output);
+                self.keep(content(7), output, tree);
             }
         }
         self.turn_tokens += if rule == Reasoning::Dropped { output } else { reasoning + output };
@@ -229,6 +236,12 @@ impl Conversation {
             status: (self.status > 0).then_some(history + self.status),
             messages: self.messages.depths(history + self.status).collect(),
         }
+    }
+
+    /// Lengthens what later turns repeat.
+    fn keep(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
+        self.kept = tree.append_private(self.kept, content, tokens);
+        self.unedited = self.unedited.map(|at| tree.append_private(at, content, tokens));
     }
 
     fn prompt_end(&self) -> Cursor {
@@ -250,13 +263,18 @@ impl Conversation {
                 self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: 0 });
             }
         } else {
+            self.kept = self.unedited.take().unwrap_or(self.kept);
             if volatility.compact_above.is_some_and(|most| self.tokens() > most) {
                 let at = start(tree);
                 self.kept = tree.append_private(at, content, volatility.summary_tokens);
                 self.context_end = None;
                 self.messages = Messages::default();
             }
-            self.kept = volatility.edited(self.kept, draws, tree);
+            let edited = volatility.edited(self.kept, draws, tree);
+            if volatility.edit_reverted && edited != self.kept {
+                self.unedited = Some(self.kept);
+            }
+            self.kept = edited;
         }
         self.history = Some(self.kept);
         (self.sent, self.turn_tokens, self.status) = (None, 0, 0);
@@ -272,6 +290,8 @@ impl Conversation {
         let history = tree.append_private(at, draws.bits(Purpose::Content, 6), said);
         self.kept = tree.append_private(history, draws.bits(Purpose::Content, 8), since);
         self.history = Some(history);
+        // An edit cannot be told from the rest of a text that is new to its beginning.
+        self.unedited = None;
     }
 
     /// The prompt just made is a base: what comes after it comes behind it, the status block too.

@@ -15,10 +15,8 @@ pub struct ForkTree {
     pub prefix_tokens: Tokens,
     /// Tokens of the common start that all nodes of one tree share.
     pub start_tokens: CountDistribution,
-    /// Levels of children below the root, at least 1.
-    pub depth: u32,
-    /// Children of a node.
-    pub branching: CountDistribution,
+    /// Children of the root, then of each of its children, and so on: as many levels as numbers.
+    pub branching: Vec<CountDistribution>,
     /// Whether the root is a call of its own before it forks; otherwise its children share the common start only.
     #[serde(default = "yes")]
     pub root_call: bool,
@@ -66,14 +64,11 @@ impl ForkTree {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         check_prefix(self.prefix_tokens)?;
-        if self.depth == 0 {
-            return Err(("depth", "must be 1 or more".into()));
+        if self.branching.is_empty() || self.branching.iter().any(|law| law.support().1 == Some(0)) {
+            return Err(("branching", "needs one number or more, each 1 or more".into()));
         }
-        if self.branching.support().1 == Some(0) {
-            return Err(("branching", "must be 1 or more".into()));
-        }
-        if self.nodes() > MOST_NODES {
-            return Err(("depth", format!("makes trees of more than {MOST_NODES} nodes")));
+        if self.nodes().sum::<f64>() > MOST_NODES {
+            return Err(("branching", format!("makes trees of more than {MOST_NODES} nodes")));
         }
         if u64::from(self.prefix_tokens) + self.start_tokens.support().0 + self.task_tokens.support().0 == 0 {
             return Err(("task_tokens", "a prompt needs at least one token".into()));
@@ -81,16 +76,19 @@ impl ForkTree {
         Ok(())
     }
 
-    /// Mean number of nodes of a tree, its root included.
-    fn nodes(&self) -> f64 {
-        let mean = self.branching.mean().max(1.0);
-        (0..=self.depth).map(|level| libm::pow(mean, f64::from(level))).sum()
+    /// Mean number of nodes on each level, the root's first.
+    fn nodes(&self) -> impl Iterator<Item = f64> {
+        let below = self.branching.iter().scan(1.0, |nodes, law| {
+            *nodes *= law.mean().max(1.0);
+            Some(*nodes)
+        });
+        std::iter::once(1.0).chain(below)
     }
 
     /// Mean number of calls of a tree, those that warm left out.
     pub fn mean_calls(&self) -> f64 {
-        let inner: f64 = self.nodes() - libm::pow(self.branching.mean().max(1.0), f64::from(self.depth));
+        let inner: f64 = self.nodes().take(self.branching.len()).sum();
         let merges = if self.merge { inner } else { 0.0 };
-        self.nodes() - f64::from(u8::from(!self.root_call)) + merges
+        self.nodes().sum::<f64>() - f64::from(u8::from(!self.root_call)) + merges
     }
 }

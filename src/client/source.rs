@@ -70,6 +70,7 @@ impl Source {
     ) -> Result<Self> {
         let workload = &client.workload[name];
         let keys = |purpose| seed.session_keys(fold(digest(name), purpose));
+        let text = workload.text.as_deref().unwrap_or(name);
         let starts = || {
             let arrivals = workload.arrivals.as_ref().expect("validated: generated traffic has arrivals");
             Starts::new(arrivals, SimTime::ZERO + duration, keys(0))
@@ -92,7 +93,7 @@ impl Source {
             breakpoints: client.marked(workload).to_vec(),
             users: workload.users,
             volatility: workload.volatility.clone(),
-            content: keys(1).next_key(),
+            content: seed.session_keys(fold(digest(text), 1)).next_key(),
             calls: 0,
             assigned: 0,
             recorded: FxHashMap::default(),
@@ -126,7 +127,7 @@ impl Source {
 
     /// Levels of children below a session.
     fn levels(&self) -> u32 {
-        if let Kind::ForkTree(tree, _) = &self.kind { tree.depth } else { 0 }
+        if let Kind::ForkTree(tree, _) = &self.kind { tree.branching.len() as u32 } else { 0 }
     }
 
     fn turns(&self, key: SessionKey) -> u32 {

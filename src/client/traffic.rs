@@ -312,7 +312,8 @@ impl Traffic {
 
     fn call_children(&mut self, node: Session, at: SimTime, next: &mut Next) {
         let tree = self.sources[node.workload as usize].fork_tree();
-        let left = tree.branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
+        let branching = &tree.branching[tree.branching.len() - node.node.levels as usize];
+        let left = branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
         let together = if tree.order == Order::OneByOne { 1 } else { left };
         for index in 0..together {
             let child = node.child(index);

@@ -13,10 +13,12 @@ use crate::units::{MOST_TOKENS, SimTime, Span, Tokens};
 pub struct Volatility {
     /// Tokens of a status block above the latest user message; 0 for none.
     pub status_tokens: Tokens,
-    /// When the status block is rewritten: with every call, or with every turn.
+    /// When the status block is rewritten: with every call, with every turn, or off for no block at all.
     pub status_rewritten: Rewritten,
     /// Chance that a turn begins with an edit of what was said before.
     pub edit_probability: f64,
+    /// Whether the next turn takes an edit back.
+    pub edit_reverted: bool,
     /// Where an edit happens, as a share of everything before the turn, the system prompt included: 0 at its head,
     /// 1 at its end.
     pub edit_depth: f64,
@@ -41,6 +43,7 @@ impl Default for Volatility {
             status_rewritten: Rewritten::Call,
             edit_probability: 0.0,
             edit_depth: 0.5,
+            edit_reverted: false,
             head_tokens: 0,
             head_changes: HeadChanges::Call,
             compact_above: None,
@@ -71,6 +74,8 @@ pub enum Rewritten {
     Call,
     /// With every turn: the calls of a tool loop keep it.
     Turn,
+    /// There is none, whatever its length would be.
+    Off,
 }
 
 /// When a timestamp or id in the head changes.
@@ -104,10 +109,15 @@ impl Volatility {
         Ok(())
     }
 
+    /// Tokens of the status block, 0 if there is none.
+    pub fn status(&self) -> Tokens {
+        if self.status_rewritten == Rewritten::Off { 0 } else { self.status_tokens }
+    }
+
     /// Whether anything but the head is volatile.
     pub fn needs_a_conversation(&self) -> bool {
         let reasons = self.reasoning_tokens.support().1 != Some(0);
-        self.status_tokens > 0 || self.edit_probability > 0.0 || self.compact_above.is_some() || reasons
+        self.status() > 0 || self.edit_probability > 0.0 || self.compact_above.is_some() || reasons
     }
 
     /// Identity of the head at a moment: equal heads are equal text, in all sessions of a workload.

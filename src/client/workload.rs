@@ -109,6 +109,10 @@ pub struct Workload {
     /// Organization, region, model or tier this traffic belongs to: caches are not shared across partitions.
     #[serde(default)]
     pub partition: String,
+    /// Name of the text that its sessions share: workloads with the same one share it, as far as their prefixes are
+    /// of one length. Absent: the workload's own name.
+    #[serde(default)]
+    pub text: Option<String>,
     /// Users that sessions are spread over.
     #[serde(default = "one")]
     pub users: u32,
@@ -208,12 +212,6 @@ impl Workload {
         match after_miss {
             AfterMiss::Nothing => {}
             _ if !self.has_sessions() => return refuse("after_miss", "reacting to misses"),
-            AfterMiss::PauseStatus if self.volatility.status_tokens == 0 => {
-                return Err((
-                    "after_miss",
-                    "there is no status block to pause: set volatility.status_tokens".into(),
-                ));
-            }
             _ => {}
         }
         if keep_alive.is_some() && !self.has_sessions() {
@@ -229,7 +227,7 @@ impl Workload {
             Breakpoint::Developer => self.trace.is_none(),
             Breakpoint::Context => self.agent.is_some() || self.fork_tree.is_some(),
             Breakpoint::History => self.has_sessions() || self.fork_tree.is_some(),
-            Breakpoint::Status => self.volatility.status_tokens > 0,
+            Breakpoint::Status => self.volatility.status() > 0,
         };
         match marked.iter().find(|mark| !has(mark)) {
             Some(mark) => Err(format!("its prompts have no segment `{}` to mark", mark.name())),

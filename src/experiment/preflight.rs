@@ -2,6 +2,7 @@
 
 use crate::client::arrival::Process;
 use crate::client::key::{Assign, Keying, Strategy};
+use crate::client::reaction::AfterMiss;
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
@@ -25,6 +26,7 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
             bucket_rate(loaded, workload),
             ends_inside_blocks(loaded, workload),
             arrivals_by_name_only(loaded, workload),
+            nothing_to_pause(workload),
         ];
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
@@ -111,6 +113,13 @@ fn arrivals_by_name_only(loaded: &Loaded, workload: &Workload) -> Option<String>
     }
 }
 
+/// A reaction that has nothing to act on.
+fn nothing_to_pause(workload: &Workload) -> Option<String> {
+    let pauses = workload.reaction.after_miss == AfterMiss::PauseStatus;
+    (pauses && workload.volatility.status() == 0)
+        .then(|| "there is no status block to pause after a miss: set volatility.status_tokens".into())
+}
+
 /// The longest prompt a generated workload can send, if there is a bound.
 fn longest_prompt(workload: &Workload) -> Option<u64> {
     if let Some(shared) = &workload.shared_prefix {
@@ -119,7 +128,7 @@ fn longest_prompt(workload: &Workload) -> Option<u64> {
     }
     let chat = workload.chat.as_ref()?;
     let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1?;
-    let start = u64::from(workload.volatility.head_tokens) + u64::from(workload.volatility.status_tokens);
+    let start = u64::from(workload.volatility.head_tokens) + u64::from(workload.volatility.status());
     Some(start + u64::from(chat.prefix_tokens) + turn.saturating_mul(chat.turns.support().1?))
 }
 
