@@ -381,6 +381,14 @@ fn a_wrong_set_is_named_with_what_would_be_right() {
         ("provider.retention.lifetime.24h=2d", &["lifetime.24h: ", "can last longer than 24h"]),
         ("provider.retention.default=1h", &["provider.retention.default: ", "the policies 24h, in_memory"]),
         ("provider.model=gpt-4", &["provider.model: ", "did you mean `gpt-4o`?"]),
+        ("provider.models.\"gpt-9\".cached=1", &["provider.models.gpt-9: lacks the key `input`"]),
+        ("provider.models.\"gpt-5.2\".long_prompt.above=9", &["long_prompt: lacks the key `input_factor`"]),
+        ("provider.models.\"gpt-5.4\".long_prompt.above=0", &["long_prompt.above: must be 1 or more"]),
+        (
+            "provider.models.\"gpt-5.4\".long_prompt.output_factor=-1",
+            &["long_prompt.output_factor: must be from 0 to 1000"],
+        ),
+        ("provider.retention.zero_data_retention=[\"1h\"]", &["zero_data_retention: `1h` is not among the"]),
         // Too much to simulate.
         ("provider.routing.machines=4000000000", &["provider.routing.machines: must be 1048576 or fewer"]),
         ("provider.write.hidden_tokens=4000000000", &["hidden_tokens: must be 16777216 or less"]),
@@ -395,6 +403,68 @@ fn a_wrong_set_is_named_with_what_would_be_right() {
     let unsupported = ["--set", "provider.model=gpt-4o", "--set", "client.retention=24h"];
     let words = ["client.retention: ", "`gpt-4o` does not support retention `24h`; it supports in_memory"];
     case.refuses(&and(RUN, &unsupported), &words);
+}
+
+#[test]
+fn under_zero_data_retention_a_forbidden_policy_is_named_and_an_implicit_one_is_allowed() {
+    let case = Case::new().scenario();
+    let zero = ["--set", "client.zero_data_retention=true"];
+    let asked = and(&zero, &["--set", "client.retention=24h"]);
+    let words =
+        ["client.retention: `24h` is not allowed under zero data retention", "`gpt-5.2` has in_memory"];
+    case.refuses(&and(RUN, &asked), &words);
+    let own = and(&zero, &["--set", "client.workload.calls.retention=24h"]);
+    case.refuses(&and(RUN, &own), &["client.workload.calls.retention: `24h` is not allowed under zero"]);
+
+    let implicit = Case::new().with_line(7, "");
+    let none = and(&zero, &["--set", "provider.profile=openai-5.5"]);
+    let words =
+        ["client.zero_data_retention: `gpt-5.5` supports 24h only", "name what your contract allows in"];
+    implicit.refuses(&and(RUN, &none), &words);
+    let in_memory = case.run(RUN).answered().to_string();
+    let said = implicit.run(&and(RUN, &and(&zero, &["--set", "provider.profile=openai-24h"])));
+    assert_eq!(said.answered(), in_memory, "the first allowed policy applies");
+    let words =
+        "warning: zero data retention does not allow the default retention `24h`: `in_memory` applies";
+    assert_eq!(said.stderr.trim_end(), words);
+}
+
+#[test]
+fn a_retention_nobody_chose_is_warned_of_where_a_longer_one_is_supported() {
+    let implicit = Case::new().with_line(7, "");
+    let said = implicit.run(RUN);
+    assert_eq!(
+        said.stderr,
+        "warning: retention is left implicit: `in_memory` (uniform(5m..10m)) applies, though `24h` is supported: \
+         set client.retention\n"
+    );
+    for chosen in [
+        "client.workload.calls.retention=in_memory",
+        "provider.profile=openai-24h",
+        "provider.model=gpt-4o",
+        "client.zero_data_retention=true",
+    ] {
+        assert_eq!(implicit.run(&and(RUN, &["--set", chosen])).stderr, "", "{chosen}");
+    }
+}
+
+#[test]
+fn one_provider_is_listed_value_by_value_with_its_evidence() {
+    let case = Case::new().scenario();
+    let said = case.run(&["list", "providers", "openai-classic", "--format", "csv"]);
+    let rows = csv_rows(said.answered());
+    assert_eq!(rows[0], ["path", "value", "tag", "source"]);
+    let row = |path: &str| rows.iter().find(|row| row[0] == path).unwrap_or_else(|| panic!("{path}"));
+    assert_eq!(row("provider.retention.zero_data_retention")[1..3], ["[\"in_memory\"]", "doc"]);
+    assert!(row("provider.retention.residency")[1].contains("GPU-local storage"));
+    let long = row("provider.models.\"gpt-5.4\".long_prompt");
+    assert_eq!(long[1..3], ["{ above = 272000, input_factor = 2.0, output_factor = 1.5 }", "guess"]);
+    assert!(rows[1..].iter().all(|row| !row[1].is_empty() && !row[3].is_empty()), "{rows:?}");
+    case.refuses(
+        &["list", "providers", "openai-clasic"],
+        &["openai-clasic: ", "did you mean `openai-classic`?"],
+    );
+    case.refuses(&["list", "axes", "openai-classic"], &["only providers are listed one by one"]);
 }
 
 /// What follows `"timestamp": ` on the second line of a trace, and the words that the one message must have.

@@ -5,8 +5,7 @@ use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
-use crate::experiment::scenario::Loaded;
-use crate::provider::profile::Provider;
+use crate::experiment::scenario::{Loaded, Scenario};
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
 use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
@@ -29,7 +28,7 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    let general = [other_retention(loaded), no_marks(loaded), low_floor(loaded)];
+    let general = [other_retention(loaded), shortest_by_default(loaded), no_marks(loaded), low_floor(loaded)];
     let general = general.into_iter().flatten();
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
@@ -43,14 +42,34 @@ pub fn idle_axis(loaded: &Loaded) -> Option<String> {
     )
 }
 
-/// A model that cannot have the provider's default retention.
+/// A default retention that this model, or this organization, cannot have.
 fn other_retention(loaded: &Loaded) -> Option<String> {
-    let Provider { retention, model, .. } = &loaded.scenario.provider;
-    let supported = &loaded.scenario.provider.chosen_model().retention;
-    (loaded.scenario.client.retention.is_none() && !supported.contains(&retention.default)).then(|| {
+    let Scenario { client, provider, .. } = &loaded.scenario;
+    let default = &provider.retention.default;
+    let applies = provider.policy(None, client.zero_data_retention).ok()?;
+    let rules_it_out = match provider.offered(false).contains(&default.as_str()) {
+        false => format!("`{}` does not support", provider.model),
+        true => "zero data retention does not allow".into(),
+    };
+    (client.retention.is_none() && applies != default)
+        .then(|| format!("{rules_it_out} the default retention `{default}`: `{applies}` applies"))
+}
+
+/// A retention that nobody chose, and that is the shortest there is.
+fn shortest_by_default(loaded: &Loaded) -> Option<String> {
+    let Scenario { client, provider, .. } = &loaded.scenario;
+    let applies = provider.policy(None, client.zero_data_retention).ok()?;
+    let mean = |policy: &str| provider.retention.lifetime[policy].mean();
+    let offered = provider.offered(client.zero_data_retention);
+    let longer = offered.iter().filter(|policy| mean(policy) > mean(applies));
+    let longer: Vec<_> = longer.map(|policy| format!("`{policy}`")).collect();
+    let is_shortest = !longer.is_empty() && offered.len() == longer.len() + 1;
+    let unchosen = |workload: &Workload| workload.retention.is_none() && client.retention.is_none();
+    (is_shortest && client.workload.values().any(unchosen)).then(|| {
         format!(
-            "`{model}` does not support the default retention `{}`: `{}` applies",
-            retention.default, supported[0]
+            "retention is left implicit: `{applies}` ({}) applies, though {} is supported: set client.retention",
+            provider.retention.lifetime[applies],
+            longer.join(", ")
         )
     })
 }

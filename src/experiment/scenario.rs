@@ -215,7 +215,7 @@ impl Loaded {
     pub fn policy<'a>(&'a self, workload: &'a Workload) -> &'a str {
         let Scenario { client, provider, .. } = &self.scenario;
         let wanted = workload.retention.as_deref().or(client.retention.as_deref());
-        provider.policy(wanted).expect("validated")
+        provider.policy(wanted, client.zero_data_retention).expect("validated")
     }
 
     /// The terms of every workload, in order.
@@ -329,7 +329,10 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
         return Err(at("client.workload", "needs at least one workload".into()));
     }
     client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
-    provider.policy(client.retention.as_deref()).map_err(|message| at("client.retention", message))?;
+    provider.policy(client.retention.as_deref(), client.zero_data_retention).map_err(|message| {
+        let asked = client.retention.is_some();
+        at(if asked { "client.retention" } else { "client.zero_data_retention" }, message)
+    })?;
     let unrecorded = |workload: &&Workload| workload.trace.is_none() && workload.key.is_none();
     if client.key.strategy == Strategy::Recorded && client.workload.values().any(|w| unrecorded(&w)) {
         let message = "`recorded` takes its keys from a trace, and not every workload is one";
@@ -345,7 +348,7 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
 }
 
 fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::Result<(), (String, String)> {
-    let Scenario { provider, duration, .. } = scenario;
+    let Scenario { client, provider, duration, .. } = scenario;
     workload.validate()?;
     if workload.arrivals.is_some() && *duration == Span::UNLIMITED {
         let message = "generated traffic needs a duration: set `duration`, such as \"1h\"";
@@ -356,6 +359,7 @@ fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::R
         let message = "`recorded` takes its keys from a trace, and this workload is none";
         return Err(("key.strategy".into(), message.into()));
     }
-    provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
+    let policy = provider.policy(workload.retention.as_deref(), client.zero_data_retention);
+    policy.map_err(|message| ("retention".to_string(), message))?;
     Ok(())
 }
