@@ -48,6 +48,8 @@ pub enum Purpose {
     StartTokens,
     /// Whether a turn begins with an edit.
     Edit,
+    /// Which of several backends serves a request.
+    Backend,
 }
 
 /// The root of one replication's randomness.

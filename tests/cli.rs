@@ -342,14 +342,14 @@ fn a_wrong_axis_is_named_with_what_would_be_right() {
         (29, "path = 'client..buckets'", &["axis[0] (client..buckets)", "write keys with dots between them"]),
         (29, "path = ''", &["axis[0]", "write keys with dots between them"]),
         (29, "path = 'client.key.buckets.few'", &["names no path: `client.key.buckets` is a plain value"]),
-        (29, "path = 3", &["s.toml:28: sweep.axis", "path: ", "expected a string"]),
+        (29, "path = 3", &["s.toml:29: sweep.axis.0.path: ", "expected a string"]),
         (29, "path = 'seeds'", &["axis[0] (seeds)", "cannot be an axis"]),
         (30, "values = []", &["axis[0] (client.key.buckets)", "needs at least one value"]),
         (30, "values = '5..1'", &["axis[0] (client.key.buckets)", "needs at least one value"]),
         (30, "values = '1-5'", &["axis[0] (client.key.buckets)", "write \"1..64\" or a list"]),
         (30, "values = [1, 0]", &["client.key.buckets = 0", "must be 1 or more"]),
         (30, "values = [1, 'many']", &["client.key.buckets = \"many\"", "client.key.buckets: "]),
-        (30, "", &["s.toml:28: sweep.axis", "lacks the key `values`"]),
+        (30, "", &["s.toml:28: sweep.axis.0: lacks the key `values`"]),
     ];
     for (number, line, words) in cases {
         Case::new().with_line(*number, line).refuses(&sweep_into("out"), words);
@@ -821,6 +821,33 @@ fn a_sweep_gives_the_same_bytes_with_any_number_of_threads() {
     assert_eq!(hit_ratio[0][..3], ["retention", "cardinality", "cache_hit_ratio"]);
     assert_eq!(ttft[1][..2], ["in_memory", "1"]);
     assert_eq!(csv_rows(first.answered()).len(), 1 + 4);
+}
+
+#[test]
+fn the_time_and_the_values_of_a_change_of_the_provider_can_be_swept() {
+    let change = "\n[[regime]]\nat = '5m'\n[regime.provider.write]\nsemantics = 'whole_body'\n";
+    let axes = "[[sweep.axis]]\npath = 'regime.0.at'\nvalues = ['2m', '5m', '9m']\n\
+                [[sweep.axis]]\npath = 'regime.0.provider.write.semantics'\nvalues = ['partial_prefix', 'whole_body']\n";
+    let scenario = &SCENARIO[..SCENARIO.find("[sweep]").unwrap()];
+    let case = Case::new().file("s.toml", format!("{scenario}{change}{axes}"));
+    let said = case.run(&and(&sweep_into("out"), &["--quiet"]));
+    let hits: Vec<f64> =
+        column(said.answered(), "token_hit_ratio").iter().map(|hits| hits.parse().unwrap()).collect();
+    // The later the change to whole bodies, which no call of this traffic can read again, the more is read before.
+    let (partial, whole): (Vec<f64>, Vec<f64>) = hits.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    assert!(whole[0] < whole[1] && whole[1] < whole[2] && whole[2] < partial[0], "{said:?}");
+    assert!(partial.iter().all(|hits| *hits > 0.8), "the same provider again, cold: {said:?}");
+    case.refuses(
+        &and(&sweep_into("o"), &["--set", "regime.0.at=3m"]),
+        &["is set by --set and swept too: leave out the flag"],
+    );
+    case.refuses(
+        &and(RUN, &["--set", "regime.0.at=11m"]),
+        &["regime.0.at: must be before the end of the duration"],
+    );
+    let said = case.run(&and(RUN, &["--set", "client.workload.calls.users=9"]));
+    let words = "warning: after the first 5m: workload `calls`: every tail is its own and only whole bodies are stored";
+    assert!(said.stderr.contains(words), "{said:?}");
 }
 
 #[test]

@@ -11,8 +11,22 @@ use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
 use crate::units::{Span, Tokens};
 
-/// One sentence for each thing a user should know before reading the results.
+/// One sentence for each thing a user should know before reading the results: what holds at first, then what further
+/// things every change of the provider brings.
 pub fn warnings(loaded: &Loaded) -> Vec<String> {
+    let mut known = warnings_at_first(loaded);
+    for regime in &loaded.scenario.regime {
+        let mut later = loaded.clone();
+        later.scenario.provider = regime.provider.clone();
+        let mut further = warnings_at_first(&later);
+        further.retain(|warning| !known.contains(warning));
+        known.extend(further.into_iter().map(|warning| format!("after the first {}: {warning}", regime.at)));
+    }
+    known
+}
+
+/// What to know of the provider that holds from the start on.
+fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
     let client = &loaded.scenario.client;
     let of_workload = |(name, workload): (&String, &Workload)| {
         let notes = [

@@ -247,7 +247,7 @@ impl Profile {
 
     fn parse(file: &str, text: &str, folder: &Path, above: &[&str]) -> Result<Self> {
         let mut tagged = Document::parse(file, text)?;
-        let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
+        let base = match tagged.remove("extends") {
             Some(Value::String(name)) => {
                 let base = Self::load_below(&name, folder, above).map_err(|error| match error {
                     Error::Input { place, message } if place == "provider.profile" => {
