@@ -11,7 +11,8 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 
-/// A dotted path to a value: `client.key.buckets`, `provider.models."gpt-5.2".input`.
+/// A dotted path to a value: `client.key.buckets`, `provider.models."gpt-5.2".input`, `regime.0.at` (the first element
+/// of a list).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyPath(Vec<String>);
 
@@ -28,8 +29,8 @@ impl KeyPath {
         &self.0
     }
 
-    /// This path seen from `base` downwards, if it lies below it.
-    fn join(&self, below: &Self) -> Self {
+    /// The path `below` this one.
+    pub fn join(&self, below: &Self) -> Self {
         Self(self.0.iter().chain(&below.0).cloned().collect())
     }
 }
@@ -82,12 +83,19 @@ enum Origin {
 }
 
 /// A TOML table put together from layers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Document {
-    table: Table,
+    /// A table.
+    root: Value,
     origins: BTreeMap<KeyPath, Origin>,
     /// Where a missing key is missed.
     file: String,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Self { root: Value::Table(Table::new()), origins: BTreeMap::new(), file: String::new() }
+    }
 }
 
 impl Document {
@@ -104,23 +112,32 @@ impl Document {
             origins.insert(path.clone(), Origin::Line(file.to_string(), line_of(text, offset)));
         };
         record_lines(spanned.get_ref(), &KeyPath::default(), &mut record);
-        Ok(Self { table, origins, file: file.to_string() })
+        Ok(Self { root: Value::Table(table), origins, file: file.to_string() })
     }
 
     /// The value at a path.
     pub fn get(&self, path: &KeyPath) -> Option<&Value> {
-        let (first, rest) = path.0.split_first()?;
-        rest.iter().try_fold(self.table.get(first)?, |value, key| value.get(key.as_str()))
+        path.0.iter().try_fold(&self.root, |value, key| match value {
+            Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+            value => value.get(key.as_str()),
+        })
     }
 
     /// The plain table.
     pub fn table(&self) -> &Table {
-        &self.table
+        self.root.as_table().expect("the root is a table")
     }
 
-    /// Puts a value at a path, making the tables on the way; `origin` names who asked for it.
+    /// The table at a path as a document of its own; `None` if there is no table.
+    pub fn part(&self, path: &KeyPath) -> Option<Self> {
+        let root = self.get(path).filter(|value| value.is_table())?.clone();
+        let below = |at: &KeyPath| at.0.strip_prefix(path.0.as_slice()).map(|below| KeyPath(below.to_vec()));
+        let origins = self.origins.iter().filter_map(|(at, origin)| Some((below(at)?, origin.clone())));
+        Some(Self { root, origins: origins.collect(), file: self.file.clone() })
+    }
+
+    /// Puts a value at a path, making the tables on the way; `origin` names who asked for it. Lists are not made longer.
     pub fn set(&mut self, path: &KeyPath, value: Value, origin: &str) -> Result<()> {
-        let (last, tables) = path.0.split_last().expect("a path has keys");
         let named = Origin::Named(origin.to_string());
         for depth in 1..path.0.len() {
             let parent = KeyPath(path.0[..depth].to_vec());
@@ -128,63 +145,63 @@ impl Document {
                 self.origins.insert(parent, named.clone());
             }
         }
-        let mut table = &mut self.table;
-        for (index, key) in tables.iter().enumerate() {
-            let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
-            table = entry.as_table_mut().ok_or_else(|| {
-                let parent: KeyPath = path.0[..=index].iter().cloned().collect();
-                Error::input(origin, format!("`{path}` names no path: `{parent}` is a plain value"))
-            })?;
-        }
-        table.insert(last.clone(), value);
+        *self.place(path).map_err(|message| Error::input(origin, message))? = value;
         self.origins.insert(path.clone(), named);
         Ok(())
     }
 
     /// Exchanges the value at a path that exists; its origin stays.
     pub fn replace(&mut self, path: &KeyPath, value: Value) {
-        if let Some(place) = self.parent_of(path).and_then(|(parent, last)| parent.get_mut(last)) {
+        if self.get(path).is_some()
+            && let Ok(place) = self.place(path)
+        {
             *place = value;
         }
     }
 
-    /// Removes and returns the value at a path.
-    pub fn remove(&mut self, path: &KeyPath) -> Option<Value> {
-        let (parent, last) = self.parent_of(path)?;
-        parent.remove(last)
+    /// Removes and returns the value of a key.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        self.root.as_table_mut()?.remove(key)
     }
 
-    fn parent_of<'a>(&mut self, path: &'a KeyPath) -> Option<(&mut Table, &'a str)> {
-        let (last, tables) = path.0.split_last()?;
-        let parent =
-            tables.iter().try_fold(&mut self.table, |table, key| table.get_mut(key)?.as_table_mut())?;
-        Some((parent, last))
-    }
-
-    /// Lays `upper` over the table at `path`: its values win, tables are merged.
+    /// Lays `upper` over the table at `path`, which is made where it is missing: its values win, tables are merged.
     pub fn overlay(&mut self, path: &KeyPath, upper: &Self) {
-        let mut table = &mut self.table;
-        for key in &path.0 {
-            let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
-            if !entry.is_table() {
-                *entry = Value::Table(Table::new());
-            }
-            table = entry.as_table_mut().expect("made a table");
+        if let Ok(Value::Table(table)) = self.place(path) {
+            merge(table, upper.table());
         }
-        merge(table, &upper.table);
         self.file.clone_from(&upper.file);
         for (below, origin) in &upper.origins {
             self.origins.insert(path.join(below), origin.clone());
         }
     }
 
+    /// The place of a path, with the tables on the way, and a table in it, made where they are missing; the error says
+    /// why there is none.
+    fn place(&mut self, path: &KeyPath) -> std::result::Result<&mut Value, String> {
+        let mut place = &mut self.root;
+        for (index, key) in path.0.iter().enumerate() {
+            let reached = || KeyPath(path.0[..index].to_vec());
+            place = match place {
+                Value::Table(table) => table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new())),
+                Value::Array(list) => {
+                    let count = list.len();
+                    let element = key.parse::<usize>().ok().and_then(|index| list.get_mut(index));
+                    element.ok_or_else(|| {
+                        format!(
+                            "`{path}` names no path: `{}` is a list of {count}, numbered from 0",
+                            reached()
+                        )
+                    })?
+                }
+                _ => return Err(format!("`{path}` names no path: `{}` is a plain value", reached())),
+            };
+        }
+        Ok(place)
+    }
+
     /// The value at `path` as a `T`; a message names the offending key's origin.
     pub fn typed<T: DeserializeOwned>(&self, path: &KeyPath) -> Result<T> {
-        let value = if path.0.is_empty() {
-            Value::Table(self.table.clone())
-        } else {
-            self.get(path).cloned().ok_or_else(|| self.error(path, "is missing"))?
-        };
+        let value = self.get(path).cloned().ok_or_else(|| self.error(path, "is missing"))?;
         serde_path_to_error::deserialize(value).map_err(|error| {
             let below: KeyPath = error
                 .path()
@@ -238,9 +255,21 @@ fn record_lines(table: &DeTable<'_>, path: &KeyPath, record: &mut impl FnMut(&Ke
     for (key, value) in table {
         let at = path.child(key.get_ref().to_string());
         record(&at, key.span().start);
-        if let DeValue::Table(below) = value.get_ref() {
-            record_lines(below, &at, record);
+        record_lines_inside(value.get_ref(), &at, record);
+    }
+}
+
+fn record_lines_inside(value: &DeValue<'_>, path: &KeyPath, record: &mut impl FnMut(&KeyPath, usize)) {
+    match value {
+        DeValue::Table(below) => record_lines(below, path, record),
+        DeValue::Array(list) => {
+            for (index, element) in list.iter().enumerate() {
+                let at = path.child(index.to_string());
+                record(&at, element.span().start);
+                record_lines_inside(element.get_ref(), &at, record);
+            }
         }
+        _ => {}
     }
 }
 
@@ -256,6 +285,7 @@ fn in_plain_words(message: &str) -> String {
         Some((found, wanted)) if wanted.starts_with("struct ") || wanted.starts_with("a map") => {
             format!("{found}expected a table")
         }
+        Some((found, "a sequence")) => format!("{found}expected a list"),
         _ => message.replace("missing field", "lacks the key"),
     };
     let wrong =
@@ -325,5 +355,29 @@ mod tests {
         assert!(
             document.set(&below, Value::Integer(5), "axis").unwrap_err().to_string().contains("plain value")
         );
+    }
+
+    #[test]
+    fn elements_of_lists_have_paths_lines_and_origins() {
+        let text = "x = 1\n[[change]]\nat = 1\n\n[[change]]\nat = 2\n[change.to]\nwhen = 'once'\n";
+        let mut document = Document::parse("a.toml", text).unwrap();
+        let path = |text: &str| text.parse::<KeyPath>().unwrap();
+        assert_eq!(document.get(&path("change.1.to.when")), Some(&Value::String("once".into())));
+        assert_eq!(document.get(&path("change.2.at")), None);
+        let place = |document: &Document, at| document.error(&path(at), "wrong").to_string();
+        assert_eq!(place(&document, "change.0.at"), "a.toml:3: change.0.at: wrong");
+        assert_eq!(place(&document, "change.1.to.when"), "a.toml:8: change.1.to.when: wrong");
+        assert_eq!(place(&document, "change.1.lag"), "a.toml:5: change.1.lag: wrong");
+        let upper = Document::parse("b.toml", "when = 'always'\nlag = 3\n").unwrap();
+        document.overlay(&path("change.1.to"), &upper);
+        document.set(&path("change.1.at"), Value::Integer(7), "--set change.1.at=7").unwrap();
+        assert_eq!(place(&document, "change.1.at"), "--set change.1.at=7: change.1.at: wrong");
+        assert_eq!(place(&document, "change.1.to.lag"), "b.toml:2: change.1.to.lag: wrong");
+        let part = document.part(&path("change.1.to")).unwrap();
+        assert_eq!(part.get(&path("when")), Some(&Value::String("always".into())));
+        assert_eq!(place(&part, "lag"), "b.toml:2: lag: wrong");
+        let beyond = document.set(&path("change.2.at"), Value::Integer(7), "axis").unwrap_err().to_string();
+        let message = "axis: `change.2.at` names no path: `change` is a list of 2, numbered from 0";
+        assert_eq!(beyond, message);
     }
 }

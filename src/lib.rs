@@ -20,7 +20,8 @@
 //! * **boundary**: a depth in a prompt at which a later prompt may resume; a *write* stores some, a *read* takes the
 //!   deepest live one on the prompt's own path.
 //! * **machine**, **fleet**, **partition**: requests of one partition are spread over the machines of its fleet;
-//!   nothing is shared across partitions.
+//!   nothing is shared across partitions. **backend**: one of several fleets behind a partition, a partition of its own.
+//! * **regime**: another provider from some time on, behind the user's back.
 //! * **routing key**: hash of partition, prompt head and `prompt_cache_key`; it ranks the machines. **home** is the
 //!   first ranked. **overflow**: a request above the rate limit goes to a later rank.
 //! * **retention**: the policy (`in_memory`, `24h`) from whose law each request draws the **lifetime** of what it

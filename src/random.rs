@@ -54,6 +54,8 @@ pub enum Purpose {
     Children,
     /// Whether a call fails.
     Failure,
+    /// Which of several backends serves a request.
+    Backend,
 }
 
 /// The root of one replication's randomness.

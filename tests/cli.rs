@@ -362,14 +362,14 @@ fn a_wrong_axis_is_named_with_what_would_be_right() {
         (29, "path = 'client..buckets'", &["axis[0] (client..buckets)", "write keys with dots between them"]),
         (29, "path = ''", &["axis[0]", "write keys with dots between them"]),
         (29, "path = 'client.key.buckets.few'", &["names no path: `client.key.buckets` is a plain value"]),
-        (29, "path = 3", &["s.toml:28: sweep.axis", "path: ", "expected a string"]),
+        (29, "path = 3", &["s.toml:29: sweep.axis.0.path: ", "expected a string"]),
         (29, "path = 'seeds'", &["axis[0] (seeds)", "cannot be an axis"]),
         (30, "values = []", &["axis[0] (client.key.buckets)", "needs at least one value"]),
         (30, "values = '5..1'", &["axis[0] (client.key.buckets)", "needs at least one value"]),
         (30, "values = '1-5'", &["axis[0] (client.key.buckets)", "write \"1..64\" or a list"]),
         (30, "values = [1, 0]", &["client.key.buckets = 0", "must be 1 or more"]),
         (30, "values = [1, 'many']", &["client.key.buckets = \"many\"", "client.key.buckets: "]),
-        (30, "", &["s.toml:28: sweep.axis", "lacks the key `values`"]),
+        (30, "", &["s.toml:28: sweep.axis.0: lacks the key `values`"]),
     ];
     for (number, line, words) in cases {
         Case::new().with_line(*number, line).refuses(&sweep_into("out"), words);
@@ -417,6 +417,14 @@ fn a_wrong_set_is_named_with_what_would_be_right() {
         ("client.workload.calls.reaction.after_miss=rebase", &["needs a chat or an agent"]),
         ("client.workload.calls.reaction.keep_alive=4m", &["needs a chat or an agent"]),
         ("client.workload.calls.reaction.miss_below=-1", &["miss_below: must be from 0 to 1"]),
+        ("provider.models.\"gpt-9\".cached=1", &["provider.models.gpt-9: lacks the key `input`"]),
+        ("provider.models.\"gpt-5.2\".long_prompt.above=9", &["long_prompt: lacks the key `input_factor`"]),
+        ("provider.models.\"gpt-5.4\".long_prompt.above=0", &["long_prompt.above: must be 1 or more"]),
+        (
+            "provider.models.\"gpt-5.4\".long_prompt.output_factor=-1",
+            &["long_prompt.output_factor: must be from 0 to 1000"],
+        ),
+        ("provider.retention.zero_data_retention=[\"1h\"]", &["zero_data_retention: `1h` is not among the"]),
         // Too much to simulate.
         ("provider.routing.machines=4000000000", &["provider.routing.machines: must be 1048576 or fewer"]),
         ("provider.write.hidden_tokens=4000000000", &["hidden_tokens: must be 16777216 or less"]),
@@ -431,6 +439,68 @@ fn a_wrong_set_is_named_with_what_would_be_right() {
     let unsupported = ["--set", "provider.model=gpt-4o", "--set", "client.retention=24h"];
     let words = ["client.retention: ", "`gpt-4o` does not support retention `24h`; it supports in_memory"];
     case.refuses(&and(RUN, &unsupported), &words);
+}
+
+#[test]
+fn under_zero_data_retention_a_forbidden_policy_is_named_and_an_implicit_one_is_allowed() {
+    let case = Case::new().scenario();
+    let zero = ["--set", "client.zero_data_retention=true"];
+    let asked = and(&zero, &["--set", "client.retention=24h"]);
+    let words =
+        ["client.retention: `24h` is not allowed under zero data retention", "`gpt-5.2` has in_memory"];
+    case.refuses(&and(RUN, &asked), &words);
+    let own = and(&zero, &["--set", "client.workload.calls.retention=24h"]);
+    case.refuses(&and(RUN, &own), &["client.workload.calls.retention: `24h` is not allowed under zero"]);
+
+    let implicit = Case::new().with_line(7, "");
+    let none = and(&zero, &["--set", "provider.profile=openai-5.5"]);
+    let words =
+        ["client.zero_data_retention: `gpt-5.5` supports 24h only", "name what your contract allows in"];
+    implicit.refuses(&and(RUN, &none), &words);
+    let in_memory = case.run(RUN).answered().to_string();
+    let said = implicit.run(&and(RUN, &and(&zero, &["--set", "provider.profile=openai-24h"])));
+    assert_eq!(said.answered(), in_memory, "the first allowed policy applies");
+    let words =
+        "warning: zero data retention does not allow the default retention `24h`: `in_memory` applies";
+    assert_eq!(said.stderr.trim_end(), words);
+}
+
+#[test]
+fn a_retention_nobody_chose_is_warned_of_where_a_longer_one_is_supported() {
+    let implicit = Case::new().with_line(7, "");
+    let said = implicit.run(RUN);
+    assert_eq!(
+        said.stderr,
+        "warning: retention is left implicit: `in_memory` (uniform(5m..10m)) applies, though `24h` is supported: \
+         set client.retention\n"
+    );
+    for chosen in [
+        "client.workload.calls.retention=in_memory",
+        "provider.profile=openai-24h",
+        "provider.model=gpt-4o",
+        "client.zero_data_retention=true",
+    ] {
+        assert_eq!(implicit.run(&and(RUN, &["--set", chosen])).stderr, "", "{chosen}");
+    }
+}
+
+#[test]
+fn one_provider_is_listed_value_by_value_with_its_evidence() {
+    let case = Case::new().scenario();
+    let said = case.run(&["list", "providers", "openai-classic", "--format", "csv"]);
+    let rows = csv_rows(said.answered());
+    assert_eq!(rows[0], ["path", "value", "tag", "source"]);
+    let row = |path: &str| rows.iter().find(|row| row[0] == path).unwrap_or_else(|| panic!("{path}"));
+    assert_eq!(row("provider.retention.zero_data_retention")[1..3], ["[\"in_memory\"]", "doc"]);
+    assert!(row("provider.retention.residency")[1].contains("GPU-local storage"));
+    let long = row("provider.models.\"gpt-5.4\".long_prompt");
+    assert_eq!(long[1..3], ["{ above = 272000, input_factor = 2.0, output_factor = 1.5 }", "guess"]);
+    assert!(rows[1..].iter().all(|row| !row[1].is_empty() && !row[3].is_empty()), "{rows:?}");
+    case.refuses(
+        &["list", "providers", "openai-clasic"],
+        &["openai-clasic: ", "did you mean `openai-classic`?"],
+    );
+    case.refuses(&["list", "axes", "openai-classic"], &["only providers are listed one by one"]);
 }
 
 /// What follows `"timestamp": ` on the second line of a trace, and the words that the one message must have.
@@ -787,6 +857,33 @@ fn a_sweep_gives_the_same_bytes_with_any_number_of_threads() {
     assert_eq!(hit_ratio[0][..3], ["retention", "cardinality", "cache_hit_ratio"]);
     assert_eq!(ttft[1][..2], ["in_memory", "1"]);
     assert_eq!(csv_rows(first.answered()).len(), 1 + 4);
+}
+
+#[test]
+fn the_time_and_the_values_of_a_change_of_the_provider_can_be_swept() {
+    let change = "\n[[regime]]\nat = '5m'\n[regime.provider.write]\nsemantics = 'whole_body'\n";
+    let axes = "[[sweep.axis]]\npath = 'regime.0.at'\nvalues = ['2m', '5m', '9m']\n\
+                [[sweep.axis]]\npath = 'regime.0.provider.write.semantics'\nvalues = ['partial_prefix', 'whole_body']\n";
+    let scenario = &SCENARIO[..SCENARIO.find("[sweep]").unwrap()];
+    let case = Case::new().file("s.toml", format!("{scenario}{change}{axes}"));
+    let said = case.run(&and(&sweep_into("out"), &["--quiet"]));
+    let hits: Vec<f64> =
+        column(said.answered(), "token_hit_ratio").iter().map(|hits| hits.parse().unwrap()).collect();
+    // The later the change to whole bodies, which no call of this traffic can read again, the more is read before.
+    let (partial, whole): (Vec<f64>, Vec<f64>) = hits.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    assert!(whole[0] < whole[1] && whole[1] < whole[2] && whole[2] < partial[0], "{said:?}");
+    assert!(partial.iter().all(|hits| *hits > 0.8), "the same provider again, cold: {said:?}");
+    case.refuses(
+        &and(&sweep_into("o"), &["--set", "regime.0.at=3m"]),
+        &["is set by --set and swept too: leave out the flag"],
+    );
+    case.refuses(
+        &and(RUN, &["--set", "regime.0.at=11m"]),
+        &["regime.0.at: must be before the end of the duration"],
+    );
+    let said = case.run(&and(RUN, &["--set", "client.workload.calls.users=9"]));
+    let words = "warning: after the first 5m: workload `calls`: every tail is its own and only whole bodies are stored";
+    assert!(said.stderr.contains(words), "{said:?}");
 }
 
 #[test]

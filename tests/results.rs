@@ -103,6 +103,48 @@ fn the_comparison_with_the_published_study_shows_what_the_files_say() {
     }
 }
 
+#[test]
+fn after_the_change_of_june_only_another_layout_hits() {
+    let rows = rows("results/regime-change/summary.csv");
+    let shown = read("results/README.md");
+    assert_eq!(rows.len(), 64);
+    let of = |rewritten: &str, semantics: &str, changes: bool| -> Vec<&BTreeMap<String, String>> {
+        let fits = |row: &&BTreeMap<String, String>| {
+            row["client.workload.agent.volatility.status_rewritten"] == rewritten
+                && row["regime.0.provider.write.semantics"] == semantics
+                && (row["regime.0.at"] == "2d") == changes
+        };
+        rows.iter().filter(fits).collect()
+    };
+    for rewritten in ["call", "turn"] {
+        // Of eight combinations of retention, key and marks, none makes a difference.
+        let ratio = |semantics: &str, changes: bool| -> f64 {
+            let rows = of(rewritten, semantics, changes);
+            let ratios: Vec<_> = rows.iter().map(|row| number(row, "token_hit_ratio")).collect();
+            let is_best = |row: &&&BTreeMap<String, String>| {
+                row["client.retention"] == "24h" && row["client.key.strategy"] == "per_session"
+            };
+            let best = number(rows.iter().find(is_best).unwrap(), "token_hit_ratio");
+            assert_eq!(ratios.len(), 8);
+            assert!(ratios.iter().all(|ratio| (ratio - best).abs() < 0.005), "{ratios:?}");
+            best
+        };
+        let (none, whole) = (ratio("whole_body", false), ratio("whole_body", true));
+        let line = format!(
+            "| with every {rewritten} | {none:.3} | {whole:.3} | {:.3} |",
+            ratio("breakpoints", true)
+        );
+        assert!(shown.contains(&line), "results/README.md lacks\n{line}");
+    }
+    for semantics in ["whole_body", "breakpoints"] {
+        for row in of("call", semantics, true) {
+            let lost = number(row, "prompt_tokens") - number(row, "cached_tokens");
+            let elsewhere = number(row, "lost_new_tokens") + number(row, "lost_changed_tokens");
+            assert!(number(row, "lost_unwritten_tokens") > 0.98 * (lost - elsewhere), "{row:?}");
+        }
+    }
+}
+
 /// What the program says to these arguments, as a table.
 fn said(args: &[&str]) -> String {
     let mut command = Command::cargo_bin("cachecast").unwrap();

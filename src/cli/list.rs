@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use toml::Value;
 
 use crate::cli::output::{Format, Table, word};
 use crate::cli::{SHIPPED, load};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::axes::{Axis, axes_of};
-use crate::provider::profile::{Profile, Provider, shipped};
+use crate::provider::profile::{Evidence, Profile, Provider, shipped};
 use crate::provider::routing::{Overflow, Rule};
 
 /// Show providers, scenarios, or the paths that can be set and swept
@@ -17,6 +18,8 @@ pub struct List {
     /// What to list
     #[arg(value_enum)]
     what: What,
+    /// One provider: every value of its profile (prices, residency, ...), with how sure it is and where it comes from
+    profile: Option<String>,
     /// How to print the answer [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -34,10 +37,14 @@ enum What {
 
 impl List {
     pub(super) fn answer(&self) -> Result<()> {
-        let table = match self.what {
-            What::Providers => providers()?,
-            What::Scenarios => scenarios()?,
-            What::Axes => axes()?,
+        let table = match (self.what, &self.profile) {
+            (What::Providers, Some(name)) => profile(name)?,
+            (What::Providers, None) => providers()?,
+            (What::Scenarios, None) => scenarios()?,
+            (What::Axes, None) => axes()?,
+            (What::Scenarios | What::Axes, Some(name)) => {
+                return Err(Error::input(name, "only providers are listed one by one"));
+            }
         };
         table.print(self.format.unwrap_or_else(Format::for_stdout))
     }
@@ -84,6 +91,25 @@ fn providers() -> Result<Table> {
             policies.join(", else "),
             tags.map(|count| count.to_string()).join("/"),
         ]);
+    }
+    Ok(table)
+}
+
+/// Every value of one profile, with its evidence.
+fn profile(name: &str) -> Result<Table> {
+    let profile = Profile::load(name, Path::new("")).map_err(|error| match error {
+        // No scenario is involved: name what was asked for.
+        Error::Input { place, message } if place == "provider.profile" => Error::input(name, message),
+        other => other,
+    })?;
+    let mut table = Table::new(["path", "value", "tag", "source"]);
+    for (path, Evidence { tag, source }) in &profile.evidence {
+        let value = match profile.document.get(path) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        table.row([format!("provider.{path}"), value, word(tag), source.clone()]);
     }
     Ok(table)
 }

@@ -125,6 +125,7 @@ const SHIPPED: &[(&str, &str)] = &[
     scenario!("head-timestamp"),
     scenario!("compaction"),
     scenario!("breakpoints"),
+    scenario!("regime-change"),
 ];
 
 /// A profile named by a flag: a file is looked for from here, not from beside the scenario.

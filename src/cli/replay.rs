@@ -75,8 +75,14 @@ impl Replay {
         let mut loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes)?;
         if let Some(lifetime) = &self.lifetime {
             let workload = loaded.scenario.client.workload.values().next().expect("the trace");
-            let path = format!("provider.retention.lifetime.{}", loaded.policy(workload));
-            loaded = loaded.with(&[Change::new(&path, lifetime.as_str(), "--lifetime")])?;
+            let policy = loaded.policy(workload).to_string();
+            let path = format!("provider.retention.lifetime.{policy}");
+            let changes = [
+                Change::new(&path, lifetime.as_str(), "--lifetime"),
+                // A lifetime that is asked for is that of a policy that is asked for.
+                Change::new("client.retention", policy.as_str(), "--lifetime"),
+            ];
+            loaded = loaded.with(&changes)?;
         }
         if self.common.seeds.is_none() && loaded.is_deterministic() {
             loaded = loaded.with(&[Change::new("seeds", 1, "replay")])?;

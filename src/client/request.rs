@@ -39,6 +39,8 @@ pub struct Place {
     pub account: u32,
     /// The machine.
     pub machine: MachineId,
+    /// Which regime of the provider it belongs to.
+    pub regime: u32,
 }
 
 /// One request, as the provider gets it.
@@ -62,8 +64,8 @@ pub struct Request {
     pub key: PromptCacheKey,
     /// The upstream account, from 0.
     pub account: u32,
-    /// The machine of the connection it comes over, if it continues a response.
-    pub pinned: Option<MachineId>,
+    /// Where the response came from that it continues, if it does.
+    pub continues: Option<Place>,
     /// Whether it continues another conversation's context.
     pub contaminated: bool,
     /// The prompt.

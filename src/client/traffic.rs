@@ -253,7 +253,7 @@ impl Traffic {
             attempt: 0,
             key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
             account: place.map_or_else(account, |place| place.account),
-            pinned: place.map(|place| place.machine),
+            continues: place,
             contaminated,
             prompt,
             marks: if self.messages_wanted == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },

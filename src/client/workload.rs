@@ -24,6 +24,9 @@ pub struct Client {
     /// The retention policy asked for; absent asks for none, and the provider's default applies.
     #[serde(default)]
     pub retention: Option<String>,
+    /// Whether the organization is under zero data retention: only policies that the provider allows there are used.
+    #[serde(default)]
+    pub zero_data_retention: bool,
     /// The keying strategy.
     #[serde(default)]
     pub key: Keying,

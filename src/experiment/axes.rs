@@ -29,13 +29,25 @@ pub fn axes_of(provider: &Provider) -> Vec<Axis> {
 
 /// Adds an axis for every leaf below a schema node. `values` holds known values at the same place.
 fn walk(root: &Value, node: &Value, path: &str, values: &Value, axes: &mut Vec<Axis>) {
-    let node = resolve(root, node);
-    let Some(properties) = node.get("properties").and_then(Value::as_object) else { return };
-    for (name, property) in properties {
+    for (name, property) in properties_of(root, node) {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let known = values.get(name).unwrap_or(&Value::Null);
         let target = resolve(root, property);
         if path == "sweep" {
+            continue;
+        }
+        if path == "regime" {
+            // The first of them; what is below its provider is what is below `provider`.
+            for (name, property) in properties_of(root, &target["items"]) {
+                leaf(
+                    root,
+                    resolve(root, property),
+                    property,
+                    &format!("regime.0.{name}"),
+                    &Value::Null,
+                    axes,
+                );
+            }
             continue;
         }
         if let Some(inner) = target.get("additionalProperties").filter(|inner| inner.is_object()) {
@@ -54,6 +66,11 @@ fn walk(root: &Value, node: &Value, path: &str, values: &Value, axes: &mut Vec<A
             leaf(root, target, property, &path, known, axes);
         }
     }
+}
+
+/// What a schema node says of each key.
+fn properties_of<'a>(root: &'a Value, node: &'a Value) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    resolve(root, node).get("properties").and_then(Value::as_object).into_iter().flatten()
 }
 
 fn leaf(root: &Value, target: &Value, property: &Value, path: &str, known: &Value, axes: &mut Vec<Axis>) {
@@ -114,6 +131,7 @@ fn type_name(root: &Value, node: &Value) -> String {
         ) => format.into(),
         (_, Some("integer")) => "whole number".into(),
         (_, Some("boolean")) => "true | false".into(),
+        (_, Some("object")) => "table".into(),
         (_, Some(name)) => name.into(),
         _ => "value".into(),
     }
@@ -141,6 +159,8 @@ mod tests {
             "client.workload.NAME.chat.think",
             "client.workload.NAME.trace.file.block_tokens",
             "client.workload.NAME.key.strategy",
+            "regime.0.at",
+            "regime.0.provider",
         ] {
             assert!(axes.iter().any(|axis| axis.path == path), "{path} is missing: {axes:?}");
         }

@@ -218,7 +218,8 @@ pub struct Metrics {
     warmup: Span,
     begin: Option<SimTime>,
     end: SimTime,
-    prices: Prices,
+    /// Prices, each from so long after the beginning on.
+    prices: Vec<(Span, Prices)>,
     attributed: bool,
     requests: u64,
     warmup_requests: u64,
@@ -244,8 +245,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Nothing counted yet. Traffic that is generated begins at time zero (`begin`), a trace with its first
-    /// request (`None`).
-    pub fn new(prices: Prices, begin: Option<SimTime>, warmup: Span) -> Self {
+    /// request (`None`). The prices are those from the beginning on, then those of later times.
+    pub fn new(prices: Vec<(Span, Prices)>, begin: Option<SimTime>, warmup: Span) -> Self {
         Self {
             warm_from: None,
             warmup,
@@ -289,7 +290,9 @@ impl Metrics {
             self.failed += 1;
             return;
         }
-        self.cost += self.prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
+        let in_force = self.prices.iter().rev().find(|(at, _)| begin + *at <= outcome.arrival);
+        let (_, prices) = in_force.expect("some prices hold from the beginning on");
+        self.cost += prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
         if outcome.occasion != Occasion::Call {
             self.extra += 1;
             return;
@@ -306,7 +309,7 @@ impl Metrics {
         self.ttft.record(outcome.timing.ttft);
         self.total.record(outcome.timing.total);
         self.wait.record(outcome.timing.wait);
-        self.uncached_cost += self.prices.uncached_cost(outcome.prompt, outcome.output);
+        self.uncached_cost += prices.uncached_cost(outcome.prompt, outcome.output);
         match &outcome.attribution {
             Some(attribution) => {
                 for (sum, lost) in self.lost.iter_mut().zip(attribution.lost) {

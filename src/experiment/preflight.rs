@@ -6,15 +6,28 @@ use crate::client::reaction::AfterMiss;
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
-use crate::experiment::scenario::Loaded;
-use crate::provider::profile::Provider;
+use crate::experiment::scenario::{Loaded, Scenario};
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
 use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
 use crate::units::{Span, Tokens};
 
-/// One sentence for each thing a user should know before reading the results.
+/// One sentence for each thing a user should know before reading the results: what holds at first, then what further
+/// things every change of the provider brings.
 pub fn warnings(loaded: &Loaded) -> Vec<String> {
+    let mut known = warnings_at_first(loaded);
+    for regime in &loaded.scenario.regime {
+        let mut later = loaded.clone();
+        later.scenario.provider = regime.provider.clone();
+        let mut further = warnings_at_first(&later);
+        further.retain(|warning| !known.contains(warning));
+        known.extend(further.into_iter().map(|warning| format!("after the first {}: {warning}", regime.at)));
+    }
+    known
+}
+
+/// What to know of the provider that holds from the start on.
+fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
     let client = &loaded.scenario.client;
     let of_workload = |(name, workload): (&String, &Workload)| {
         let notes = [
@@ -31,7 +44,7 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    let general = [other_retention(loaded), no_marks(loaded), low_floor(loaded)];
+    let general = [other_retention(loaded), shortest_by_default(loaded), no_marks(loaded), low_floor(loaded)];
     let general = general.into_iter().flatten();
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
@@ -45,14 +58,34 @@ pub fn idle_axis(loaded: &Loaded) -> Option<String> {
     )
 }
 
-/// A model that cannot have the provider's default retention.
+/// A default retention that this model, or this organization, cannot have.
 fn other_retention(loaded: &Loaded) -> Option<String> {
-    let Provider { retention, model, .. } = &loaded.scenario.provider;
-    let supported = &loaded.scenario.provider.chosen_model().retention;
-    (loaded.scenario.client.retention.is_none() && !supported.contains(&retention.default)).then(|| {
+    let Scenario { client, provider, .. } = &loaded.scenario;
+    let default = &provider.retention.default;
+    let applies = provider.policy(None, client.zero_data_retention).ok()?;
+    let rules_it_out = match provider.offered(false).contains(&default.as_str()) {
+        false => format!("`{}` does not support", provider.model),
+        true => "zero data retention does not allow".into(),
+    };
+    (client.retention.is_none() && applies != default)
+        .then(|| format!("{rules_it_out} the default retention `{default}`: `{applies}` applies"))
+}
+
+/// A retention that nobody chose, and that is the shortest there is.
+fn shortest_by_default(loaded: &Loaded) -> Option<String> {
+    let Scenario { client, provider, .. } = &loaded.scenario;
+    let applies = provider.policy(None, client.zero_data_retention).ok()?;
+    let mean = |policy: &str| provider.retention.lifetime[policy].mean();
+    let offered = provider.offered(client.zero_data_retention);
+    let longer = offered.iter().filter(|policy| mean(policy) > mean(applies));
+    let longer: Vec<_> = longer.map(|policy| format!("`{policy}`")).collect();
+    let is_shortest = !longer.is_empty() && offered.len() == longer.len() + 1;
+    let unchosen = |workload: &Workload| workload.retention.is_none() && client.retention.is_none();
+    (is_shortest && client.workload.values().any(unchosen)).then(|| {
         format!(
-            "`{model}` does not support the default retention `{}`: `{}` applies",
-            retention.default, supported[0]
+            "retention is left implicit: `{applies}` ({}) applies, though {} is supported: set client.retention",
+            provider.retention.lifetime[applies],
+            longer.join(", ")
         )
     })
 }

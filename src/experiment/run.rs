@@ -4,8 +4,9 @@ use crate::client::traffic::Traffic;
 use crate::error::Result;
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::scenario::Loaded;
-use crate::random::Seed;
-use crate::simulation::engine::Simulation;
+use crate::provider::profile::Provider;
+use crate::random::{Seed, digest};
+use crate::simulation::engine::{Regime, Simulation};
 use crate::simulation::outcome::Outcome;
 use crate::units::{SimTime, Span};
 
@@ -22,15 +23,15 @@ pub struct Report {
 pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Outcome)) -> Result<Report> {
     let scenario = &loaded.scenario;
     let mut simulation = simulation(loaded, replication)?;
-    let generated = scenario.client.workload.values().any(|workload| workload.arrivals.is_some());
-    let prices = scenario.provider.chosen_model().prices();
-    let mut metrics = Metrics::new(prices, generated.then_some(SimTime::ZERO), scenario.warmup);
+    let start = start(loaded);
+    let prices = scenario.providers().map(|(at, provider)| (at, provider.chosen_model().prices())).collect();
+    let mut metrics = Metrics::new(prices, start, scenario.warmup);
     simulation.run(|outcome| {
         metrics.count(outcome);
         observe(outcome);
     })?;
     let measured_until =
-        (generated && scenario.duration != Span::UNLIMITED).then(|| SimTime::ZERO + scenario.duration);
+        (start.is_some() && scenario.duration != Span::UNLIMITED).then(|| SimTime::ZERO + scenario.duration);
     let mut skipped = (0, Vec::new());
     for lines in simulation.traffic().skipped() {
         skipped.0 += lines.count;
@@ -39,16 +40,30 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
     Ok(Report { row: metrics.row(measured_until, skipped.0), skipped })
 }
 
+/// When the traffic starts: at time zero, or (`None`) with its first request, where all of it is recorded.
+fn start(loaded: &Loaded) -> Option<SimTime> {
+    let mut workloads = loaded.scenario.client.workload.values();
+    workloads.any(|workload| workload.arrivals.is_some()).then_some(SimTime::ZERO)
+}
+
 /// A simulation of one replication, ready to run.
 pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
     let scenario = &loaded.scenario;
     let seed = Seed::new(scenario.seed, u64::from(replication));
+    // A session may live on under a provider that looks at more of what it has sent.
+    let messages_wanted = scenario.providers().map(|(_, provider)| provider.write.messages_wanted()).max();
     let traffic = Traffic::new(
         &scenario.client,
         scenario.duration,
-        scenario.provider.write.messages_wanted(),
+        messages_wanted.unwrap_or(0),
         &seed,
         &loaded.folder,
     )?;
-    Ok(Simulation::new(traffic, loaded.terms(), &scenario.provider, scenario.attribution))
+    let regime = |(at, provider): (Span, &Provider)| {
+        let provider = provider.clone();
+        Regime { at, terms: loaded.terms(&provider), provider }
+    };
+    let regimes = scenario.providers().map(regime).collect();
+    let backends = seed.session_keys(digest("backends")).next_key();
+    Ok(Simulation::new(traffic, start(loaded), regimes, backends, scenario.attribution))
 }

@@ -44,9 +44,30 @@ pub struct Scenario {
     pub client: Client,
     /// What the user cannot change.
     pub provider: Provider,
+    /// Changes of the provider behind the user's back, in the order of their times.
+    #[serde(default)]
+    pub regime: Vec<Regime>,
     /// Which variants a sweep compares.
     #[serde(default)]
     pub sweep: Sweep,
+}
+
+impl Scenario {
+    /// The provider from the start on, then every later one, each with its time after the start.
+    pub fn providers(&self) -> impl Iterator<Item = (Span, &Provider)> {
+        let later = self.regime.iter().map(|regime| (regime.at, &regime.provider));
+        std::iter::once((Span::ZERO, &self.provider)).chain(later)
+    }
+}
+
+/// Another provider from some time on. Its machines start cold and idle (a guess), whatever was stored before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Regime {
+    /// When it begins, counted from the start (from the first request, for a trace).
+    pub at: Span,
+    /// The provider from then on: a profile of its own, or the scenario's provider, with what changes laid over it.
+    pub provider: Provider,
 }
 
 fn unlimited() -> Span {
@@ -195,37 +216,44 @@ impl Loaded {
 
     /// Whether every replication gives the same numbers: a trace, with nothing left to a draw.
     pub fn is_deterministic(&self) -> bool {
-        let Scenario { client, provider, .. } = &self.scenario;
-        let Routing { rule, overflow, explore, .. } = provider.routing;
+        let Scenario { client, .. } = &self.scenario;
         let constant = |law: &SpanDistribution| matches!(law, SpanDistribution::Constant(_));
+        let drawn_by_no_provider = |(_, provider): (_, &Provider)| {
+            let Routing { rule, overflow, explore, ref backends, .. } = provider.routing;
+            rule == Rule::Home
+                && overflow != Overflow::Random
+                && explore == 0.0
+                && backends.len() == 1
+                && provider.latency.noise_sigma == 0.0
+                && provider.failures.probability(client.execution) == 0.0
+                && provider.retention.lifetime.values().all(constant)
+        };
         let drawn_key = |key: &Keying| {
             key.strategy == Strategy::Buckets && matches!(key.assign, Assign::Random | Assign::User)
                 || key.strategy == Strategy::PerUser
         };
         let recorded = |workload: &Workload| workload.trace.is_some() && !drawn_key(client.keying(workload));
-        client.workload.values().all(recorded)
-            && rule == Rule::Home
-            && overflow != Overflow::Random
-            && explore == 0.0
-            && provider.latency.noise_sigma == 0.0
-            && provider.failures.probability(client.execution) == 0.0
-            && provider.retention.lifetime.values().all(constant)
+        client.workload.values().all(recorded) && self.scenario.providers().all(drawn_by_no_provider)
     }
 
-    /// The retention policy in force for a workload.
+    /// The retention policy in force for a workload, at first.
     pub fn policy<'a>(&'a self, workload: &'a Workload) -> &'a str {
-        let Scenario { client, provider, .. } = &self.scenario;
-        let wanted = workload.retention.as_deref().or(client.retention.as_deref());
-        provider.policy(wanted).expect("validated")
+        self.policy_of(&self.scenario.provider, workload)
     }
 
-    /// The terms of every workload, in order.
-    pub fn terms(&self) -> Vec<Terms> {
-        let Scenario { client, provider, .. } = &self.scenario;
+    fn policy_of<'a>(&'a self, provider: &'a Provider, workload: &'a Workload) -> &'a str {
+        let Scenario { client, .. } = &self.scenario;
+        let wanted = workload.retention.as_deref().or(client.retention.as_deref());
+        provider.policy(wanted, client.zero_data_retention).expect("validated")
+    }
+
+    /// The terms of every workload, in order, under one of the providers.
+    pub fn terms(&self, provider: &Provider) -> Vec<Terms> {
+        let Scenario { client, .. } = &self.scenario;
         let partitions = client.partitions();
         let terms = |workload: &Workload| Terms {
             partition: partitions.iter().position(|name| *name == workload.partition).unwrap_or(0) as u32,
-            lifetime: provider.retention.lifetime[self.policy(workload)].clone(),
+            lifetime: provider.retention.lifetime[self.policy_of(provider, workload)].clone(),
             failure: provider.failures.probability(client.execution),
         };
         client.workload.values().map(terms).collect()
@@ -271,26 +299,12 @@ pub fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.trim().to_string()))
 }
 
-/// Puts the profile under the scenario, reads the types and checks them.
+/// Puts the profiles under the scenario, reads the types and checks them.
 fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
     let provider = KeyPath::from_iter(["provider"]);
-    let profile_path = provider.child("profile");
-    let profile = match document.get(&profile_path) {
-        Some(Value::String(name)) => Profile::load(name, folder).map_err(|error| match error {
-            Error::Input { place, message } if place == "provider.profile" => {
-                document.error(&profile_path, message)
-            }
-            other => other,
-        })?,
-        Some(_) => return Err(document.error(&profile_path, "must be the name of a profile")),
-        None if document.get(&provider).is_some_and(|value| !value.is_table()) => {
-            return Err(document.error(&provider, "must be a table, with at least a `profile`"));
-        }
-        None => {
-            return Err(
-                document.error(&profile_path, "is missing: name a profile, such as \"openai-classic\"")
-            );
-        }
+    let Some(profile) = profile_at(document, &provider, folder)? else {
+        let message = "is missing: name a profile, such as \"openai-classic\"";
+        return Err(document.error(&provider.child("profile"), message));
     };
     let workloads = KeyPath::from_iter(["client", "workload"]);
     if document.get(&workloads).is_none() {
@@ -301,26 +315,46 @@ fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
     let mut layered = Document::default();
     layered.overlay(&provider, &profile.document);
     layered.overlay(&KeyPath::default(), document);
+    let regimes = KeyPath::from_iter(["regime"]);
+    for number in 0..document.get(&regimes).and_then(Value::as_array).map_or(0, Vec::len) {
+        let at = regimes.child(number.to_string()).child("provider");
+        let Some(own) = document.part(&at) else {
+            let message = "is missing: say what changes in a table such as [regime.provider]";
+            return Err(document.error(&at, message));
+        };
+        let base = match profile_at(document, &at, folder)? {
+            Some(profile) => profile.document,
+            None => layered.part(&provider).expect("laid there above"),
+        };
+        layered.overlay(&at, &base);
+        layered.overlay(&at, &own);
+    }
     let scenario: Scenario = layered.typed(&KeyPath::default())?;
     validate(&scenario).map_err(|(path, message)| layered.error(&path, message))?;
     Ok(scenario)
 }
 
+/// The profile that the provider at a path names, if it names one.
+fn profile_at(document: &Document, provider: &KeyPath, folder: &Path) -> Result<Option<Profile>> {
+    let path = provider.child("profile");
+    match document.get(&path) {
+        Some(Value::String(name)) => Profile::load(name, folder).map(Some).map_err(|error| match error {
+            Error::Input { place, message } if place == "provider.profile" => document.error(&path, message),
+            other => other,
+        }),
+        Some(_) => Err(document.error(&path, "must be the name of a profile")),
+        None if document.get(provider).is_some_and(|value| !value.is_table()) => {
+            Err(document.error(provider, "must be a table, with at least a `profile`"))
+        }
+        None => Ok(None),
+    }
+}
+
 fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     let at = |path: &str, message: String| (path.parse::<KeyPath>().expect("a written path"), message);
-    let Scenario { client, provider, .. } = scenario;
-    provider.validate().map_err(|(below, message)| {
-        (KeyPath::from_iter(["provider"].into_iter().chain(below.keys().iter().map(String::as_str))), message)
-    })?;
+    let Scenario { client, .. } = scenario;
     if !(1..=MOST_SEEDS).contains(&scenario.seeds) {
         return Err(at("seeds", format!("must be from 1 to {MOST_SEEDS}")));
-    }
-    let fleets = client.partitions().len() * client.gateway.accounts as usize;
-    if fleets * provider.routing.machines as usize > MOST_MACHINES as usize {
-        return Err(at(
-            "provider.routing.machines",
-            format!("all partitions and accounts together may have {MOST_MACHINES} machines"),
-        ));
     }
     if scenario.duration == Span::ZERO {
         return Err(at("duration", "must be above zero".into()));
@@ -334,7 +368,6 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
     validate_marks(&client.breakpoints).map_err(|message| at("client.breakpoints", message))?;
     client.gateway.validate().map_err(|(field, message)| at(&format!("client.gateway.{field}"), message))?;
-    provider.policy(client.retention.as_deref()).map_err(|message| at("client.retention", message))?;
     let unrecorded = |workload: &&Workload| workload.trace.is_none() && workload.key.is_none();
     if client.key.strategy == Strategy::Recorded && client.workload.values().any(|w| unrecorded(&w)) {
         let message = "`recorded` takes its keys from a trace, and not every workload is one";
@@ -355,11 +388,74 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
             (KeyPath::from_iter(["client", "workload", name].into_iter().chain(below)), message)
         })?;
     }
+    validate_provider(scenario, &scenario.provider, &KeyPath::from_iter(["provider"]))?;
+    for number in 0..scenario.regime.len() {
+        let place = KeyPath::from_iter(["regime", &number.to_string()]);
+        validate_regime(scenario, number)
+            .map_err(|(below, message)| (place.join(&below.parse().expect("a written path")), message))?;
+        validate_provider(scenario, &scenario.regime[number].provider, &place.child("provider"))?;
+    }
+    Ok(())
+}
+
+/// Checks one provider, and whether every workload can have what it asks of it.
+fn validate_provider(
+    scenario: &Scenario,
+    provider: &Provider,
+    place: &KeyPath,
+) -> std::result::Result<(), (KeyPath, String)> {
+    let Scenario { client, .. } = scenario;
+    provider.validate().map_err(|(below, message)| (place.join(&below), message))?;
+    let accounts = client.partitions().len() * client.gateway.accounts as usize;
+    let machines = accounts.saturating_mul(provider.routing.machines_of_partition());
+    if machines > MOST_MACHINES as usize {
+        return Err((
+            place.child("routing").child("machines"),
+            format!("all partitions, accounts and backends together may have {MOST_MACHINES} machines"),
+        ));
+    }
+    // Of the scenario's own provider nobody needs to be told which it is.
+    let whose = if scenario.regime.is_empty() { String::new() } else { format!(" ({place})") };
+    let check = |wanted: &Option<String>| match provider.policy(wanted.as_deref(), client.zero_data_retention)
+    {
+        Ok(_) => Ok(()),
+        Err(message) => Err(message + &whose),
+    };
+    let asked = if client.retention.is_some() { "retention" } else { "zero_data_retention" };
+    check(&client.retention).map_err(|message| (KeyPath::from_iter(["client", asked]), message))?;
+    for (name, workload) in &client.workload {
+        let path = ["client", "workload", name, "retention"];
+        check(&workload.retention).map_err(|message| (KeyPath::from_iter(path), message))?;
+    }
+    Ok(())
+}
+
+/// Checks when a change comes, and that it changes nothing that cannot change; the error names the path below the regime.
+fn validate_regime(scenario: &Scenario, number: usize) -> std::result::Result<(), (&'static str, String)> {
+    let Regime { at, provider } = &scenario.regime[number];
+    let before = number.checked_sub(1).map_or(Span::ZERO, |before| scenario.regime[before].at);
+    if *at == Span::ZERO {
+        return Err(("at", "must be above zero: from the start on it is `provider` that holds".into()));
+    }
+    if *at <= before {
+        let message = format!("must be later than regime.{}.at, which is {before}", number - 1);
+        return Err(("at", message));
+    }
+    if *at >= scenario.duration {
+        return Err(("at", format!("must be before the end of the duration of {}", scenario.duration)));
+    }
+    let hash_tokens = scenario.provider.routing.hash_tokens;
+    if provider.routing.hash_tokens != hash_tokens {
+        return Err((
+            "provider.routing.hash_tokens",
+            format!("cannot change during a run: must be {hash_tokens}, as in `provider`"),
+        ));
+    }
     Ok(())
 }
 
 fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::Result<(), (String, String)> {
-    let Scenario { provider, duration, .. } = scenario;
+    let Scenario { duration, .. } = scenario;
     workload.validate()?;
     if workload.arrivals.is_some() && *duration == Span::UNLIMITED {
         let message = "generated traffic needs a duration: set `duration`, such as \"1h\"";
@@ -370,7 +466,6 @@ fn validate_workload(scenario: &Scenario, workload: &Workload) -> std::result::R
         let message = "`recorded` takes its keys from a trace, and this workload is none";
         return Err(("key.strategy".into(), message.into()));
     }
-    provider.policy(workload.retention.as_deref()).map_err(|message| ("retention".to_string(), message))?;
     validate_marks(workload.breakpoints.as_deref().unwrap_or_default())
         .map_err(|message| ("breakpoints".to_string(), message))
 }

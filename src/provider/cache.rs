@@ -4,6 +4,7 @@ use crate::prompt::{Mark, PrefixTree, Prompt};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
 use crate::provider::write::{Bodies, Places, Readable, Stored, When, Write};
+use crate::random::fold;
 use crate::units::{SimTime, Tokens};
 
 /// How one request meets the cache of the machine it was sent to.
@@ -13,7 +14,9 @@ pub struct Access {
     pub partition: u32,
     /// The machine.
     pub machine: MachineId,
-    /// Who may read it: the key, where the key is part of the cache's identity.
+    /// Number of the date in the hidden system message.
+    pub date: u64,
+    /// Who may read it: the key, where the key is part of the cache's identity, and who has the same date.
     pub scope: Scope,
     /// Whose body it is.
     pub owner: RoutingKey,
@@ -98,7 +101,7 @@ struct Owner {
 impl Owner {
     /// The scope in which its own body is held.
     fn scope(&self) -> Scope {
-        Scope(u64::from(self.key.0))
+        Scope(fold(u64::from(self.key.0), self.readers.0))
     }
 }
 
@@ -197,14 +200,17 @@ impl Cache {
         let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
-        match owners.iter_mut().find(|other| other.key == owner) {
+        let one = self.rules.bodies == Bodies::One;
+        let is_former = |other: &&mut Owner| other.key == owner && (one || other.readers == scope);
+        match owners.iter_mut().find(is_former) {
             Some(known) => {
-                // What the former body shares with this one may outlive it.
+                // What the former body shares with this one may outlive it: nothing, if it has another date.
                 let kept_until = match self.rules.bodies {
                     Bodies::One => {
                         let former = known.body.shareable;
+                        let shared = if known.readers == scope { &effect.places[..] } else { &[] };
                         let holds_boundary = |depth| self.rules.boundary(depth) > 0;
-                        store.replace(tree, written.scope(), former, &effect.places, holds_boundary)
+                        store.replace(tree, known.scope(), former, shared, holds_boundary)
                     }
                     Bodies::Unbounded => known.alive_until,
                 };

@@ -22,16 +22,41 @@ pub struct Model {
     pub output: Option<f64>,
     /// Retention policies that this model supports.
     pub retention: Vec<String>,
+    /// What long prompts cost; absent if their length changes no price.
+    #[serde(default)]
+    pub long_prompt: Option<LongPrompt>,
+}
+
+/// A surcharge on a whole request by the length of its prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongPrompt {
+    /// Prompts of more tokens than this are long.
+    pub above: Tokens,
+    /// What the prices of input, cached and written tokens are multiplied by.
+    pub input_factor: f64,
+    /// What the price of output tokens is multiplied by.
+    pub output_factor: f64,
 }
 
 /// Prices per token as integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prices {
+    normal: Rates,
+    /// Those of prompts longer than this.
+    long: Option<(Tokens, Rates)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rates {
     input: i128,
     cached: i128,
     write: i128,
     output: i128,
 }
+
+/// The most that a long prompt's prices are multiplied by.
+const MOST_FACTOR: f64 = 1e3;
 
 impl Model {
     /// Checks what the types cannot say; the error names the field.
@@ -47,18 +72,39 @@ impl Model {
                 return Err((field, "must be a price from 0 to 1,000,000 USD per million tokens".into()));
             }
         }
-        Ok(())
+        self.long_prompt.as_ref().map_or(Ok(()), LongPrompt::validate)
     }
 
     /// The prices per token.
     pub fn prices(&self) -> Prices {
+        let long = |long: &LongPrompt| (long.above, self.rates(long.input_factor, long.output_factor));
+        Prices { normal: self.rates(1.0, 1.0), long: self.long_prompt.as_ref().map(long) }
+    }
+
+    fn rates(&self, input_factor: f64, output_factor: f64) -> Rates {
         // A dollar per million tokens is a million pico-dollars a token.
-        let per_token = |price: f64| (price * 1e6).round() as i128;
-        Prices {
-            input: per_token(self.input),
-            cached: per_token(self.cached),
-            write: per_token(self.write.unwrap_or(self.input)),
-            output: per_token(self.output.unwrap_or(0.0)),
+        let per_token = |price: f64, factor: f64| (price * factor * 1e6).round() as i128;
+        Rates {
+            input: per_token(self.input, input_factor),
+            cached: per_token(self.cached, input_factor),
+            write: per_token(self.write.unwrap_or(self.input), input_factor),
+            output: per_token(self.output.unwrap_or(0.0), output_factor),
+        }
+    }
+}
+
+impl LongPrompt {
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.above == 0 {
+            return Err(("long_prompt.above", "must be 1 or more".into()));
+        }
+        let factors = [
+            ("long_prompt.input_factor", self.input_factor),
+            ("long_prompt.output_factor", self.output_factor),
+        ];
+        match factors.into_iter().find(|(_, factor)| !(0.0..=MOST_FACTOR).contains(factor)) {
+            Some((field, _)) => Err((field, format!("must be from 0 to {MOST_FACTOR}"))),
+            None => Ok(()),
         }
     }
 }
@@ -68,11 +114,15 @@ impl Prices {
     pub fn cost(&self, prompt: Tokens, cached: Tokens, written: Tokens, output: Tokens) -> Usd {
         let written = written.min(prompt - cached);
         let plain = prompt - cached - written;
+        let rates = match self.long {
+            Some((above, rates)) if prompt > above => rates,
+            _ => self.normal,
+        };
         let cost = |tokens: Tokens, price: i128| i128::from(tokens) * price;
-        Usd(cost(plain, self.input)
-            + cost(cached, self.cached)
-            + cost(written, self.write)
-            + cost(output, self.output))
+        Usd(cost(plain, rates.input)
+            + cost(cached, rates.cached)
+            + cost(written, rates.write)
+            + cost(output, rates.output))
     }
 
     /// What it would cost without a cache.
@@ -85,13 +135,35 @@ impl Prices {
 mod tests {
     use super::*;
 
+    fn model() -> Model {
+        Model {
+            input: 2.0,
+            cached: 0.2,
+            write: Some(2.5),
+            output: None,
+            retention: Vec::new(),
+            long_prompt: None,
+        }
+    }
+
     #[test]
     fn one_write_and_nine_reads_cost_2_15_prompts() {
-        let model = Model { input: 2.0, cached: 0.2, write: Some(2.5), output: None, retention: Vec::new() };
-        let prices = model.prices();
+        let prices = model().prices();
         let prompt = prices.uncached_cost(1_000_000, 0);
         let all: i128 =
             prices.cost(1_000_000, 0, 1_000_000, 0).0 + 9 * prices.cost(1_000_000, 1_000_000, 0, 0).0;
         assert_eq!((prompt.dollars(), all * 100 / prompt.0), (2.0, 215));
+    }
+    #[test]
+    fn a_prompt_of_one_token_too_many_costs_more_from_its_first_token_on() {
+        let long = LongPrompt { above: 272_000, input_factor: 2.0, output_factor: 1.5 };
+        let prices = Model { output: Some(10.0), long_prompt: Some(long), ..model() }.prices();
+        // 200,000 cached at 0.2, 70,000 written at 2.5, 2,000 others at 2.0 and 1,000 of output at 10.0.
+        let just_short = 200_000 * 200_000 + 70_000 * 2_500_000 + 2_000 * 2_000_000 + 1_000 * 10_000_000;
+        assert_eq!(prices.cost(272_000, 200_000, 70_000, 1_000), Usd(just_short));
+        // All input twice as dear, 2,001 others, output at 15.0.
+        let long = 200_000 * 400_000 + 70_000 * 5_000_000 + 2_001 * 4_000_000 + 1_000 * 15_000_000;
+        assert_eq!(prices.cost(272_001, 200_000, 70_000, 1_000), Usd(long));
+        assert_eq!(prices.uncached_cost(272_001, 0), Usd(272_001 * 4_000_000));
     }
 }

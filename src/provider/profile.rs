@@ -61,7 +61,9 @@ impl Provider {
             (KeyPath::from_iter(["retention"].into_iter().chain(field.split('.'))), message)
         })?;
         for (name, model) in &self.models {
-            let place = |(field, message)| (KeyPath::from_iter(["models", name, field]), message);
+            let place = |(field, message): (&str, String)| {
+                (KeyPath::from_iter(["models", name].into_iter().chain(field.split('.'))), message)
+            };
             model.validate().map_err(place)?;
             if model.retention.is_empty() {
                 return Err(place(("retention", "needs at least one policy".into())));
@@ -95,24 +97,46 @@ impl Provider {
     }
 
     /// The retention policy in force for a request that asks for `wanted`, or for none; an error if the model
-    /// does not support it.
-    pub fn policy<'a>(&'a self, wanted: Option<&'a str>) -> std::result::Result<&'a str, String> {
-        let model = self.chosen_model();
-        let default = if model.retention.contains(&self.retention.default) {
-            &self.retention.default
-        } else {
-            model.retention.first().unwrap_or(&self.retention.default)
-        };
-        let policy = wanted.unwrap_or(default);
-        if model.retention.iter().any(|supported| supported == policy) {
-            Ok(policy)
-        } else {
-            Err(format!(
-                "`{}` does not support retention `{policy}`; it supports {}",
-                self.model,
-                model.retention.join(", ")
-            ))
+    /// does not support it, or if it is not allowed under the zero data retention that the request is under.
+    pub fn policy<'a>(
+        &'a self,
+        wanted: Option<&'a str>,
+        zero_data_retention: bool,
+    ) -> std::result::Result<&'a str, String> {
+        let (model, supported) = (&self.model, &self.chosen_model().retention);
+        let offered = self.offered(zero_data_retention);
+        if offered.is_empty() {
+            return Err(format!(
+                "`{model}` supports {} only, not known to be allowed under zero data retention: choose another \
+                 model, or name what your contract allows in provider.retention.zero_data_retention",
+                supported.join(", ")
+            ));
         }
+        let default = self.retention.default.as_str();
+        match wanted {
+            None if !zero_data_retention && offered.contains(&default) => Ok(default),
+            None => Ok(offered[0]),
+            Some(wanted) if offered.contains(&wanted) => Ok(wanted),
+            Some(wanted) if supported.iter().any(|policy| policy == wanted) => Err(format!(
+                "`{wanted}` is not allowed under zero data retention (client.zero_data_retention); `{model}` has {} \
+                 there",
+                offered.join(", ")
+            )),
+            Some(wanted) => Err(format!(
+                "`{model}` does not support retention `{wanted}`; it supports {}",
+                supported.join(", ")
+            )),
+        }
+    }
+
+    /// The policies that a request can have: under zero data retention those allowed, in the profile's order.
+    pub fn offered(&self, zero_data_retention: bool) -> Vec<&str> {
+        let supported = &self.chosen_model().retention;
+        if !zero_data_retention {
+            return supported.iter().map(String::as_str).collect();
+        }
+        let allowed = self.retention.zero_data_retention.iter();
+        allowed.filter(|policy| supported.contains(policy)).map(String::as_str).collect()
     }
 }
 
@@ -228,7 +252,7 @@ impl Profile {
 
     fn parse(file: &str, text: &str, folder: &Path, above: &[&str]) -> Result<Self> {
         let mut tagged = Document::parse(file, text)?;
-        let base = match tagged.remove(&KeyPath::from_iter(["extends"])) {
+        let base = match tagged.remove("extends") {
             Some(Value::String(name)) => {
                 let base = Self::load_below(&name, folder, above).map_err(|error| match error {
                     Error::Input { place, message } if place == "provider.profile" => {
@@ -301,10 +325,28 @@ mod tests {
             let profile = Profile::load(name, Path::new("")).unwrap();
             let provider = profile.provider(name).unwrap();
             assert_eq!(provider.validate(), Ok(()), "{name}");
-            assert!(provider.policy(None).is_ok(), "{name}");
+            assert!(provider.policy(None, false).is_ok(), "{name}");
             let fleet = KeyPath::from_iter(["routing", "machines"]);
             assert!(profile.evidence[&fleet].source.len() > 3, "{name}");
         }
+    }
+
+    #[test]
+    fn under_zero_data_retention_only_allowed_policies_are_in_force() {
+        let provider = |name| Profile::load(name, Path::new("")).unwrap().provider(name).unwrap();
+        let classic = provider("openai-24h");
+        assert_eq!(classic.policy(None, false), Ok("24h"));
+        assert_eq!(classic.policy(None, true), Ok("in_memory"), "the first that is allowed");
+        assert_eq!(classic.policy(Some("in_memory"), true), Ok("in_memory"));
+        let forbidden = classic.policy(Some("24h"), true).unwrap_err();
+        assert!(forbidden.contains("`24h` is not allowed") && forbidden.ends_with("has in_memory there"));
+        let unsupported = classic.policy(Some("1h"), true).unwrap_err();
+        assert!(unsupported.contains("does not support retention `1h`; it supports in_memory, 24h"));
+        for wanted in [None, Some("24h")] {
+            let none = provider("openai-5.5").policy(wanted, true).unwrap_err();
+            assert!(none.contains("`gpt-5.5` supports 24h only, not known to be allowed"), "{none}");
+        }
+        assert_eq!(provider("anthropic-1h").policy(None, true), Ok("1h"));
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub struct Retention {
     pub default: String,
     /// Idle lifetime under each policy: a time span or a distribution of them.
     pub lifetime: BTreeMap<String, SpanDistribution>,
+    /// Policies allowed under zero data retention (client.zero_data_retention), the first supported one being the
+    /// default there.
+    pub zero_data_retention: Vec<String>,
+    /// Where what is stored lies, in one line.
+    pub residency: String,
 }
 
 /// The longest lifetime that a policy's name promises.
@@ -32,12 +37,13 @@ impl Retention {
 
     /// Checks that every lifetime keeps what its policy's name promises; the error names the key.
     pub fn validate(&self) -> Result<(), (String, String)> {
-        if !self.lifetime.contains_key(&self.default) {
+        let named = self.zero_data_retention.iter().map(|policy| ("zero_data_retention", policy));
+        let unknown = |(_, policy): &(&str, &String)| !self.lifetime.contains_key(*policy);
+        if let Some((field, policy)) = std::iter::once(("default", &self.default)).chain(named).find(unknown)
+        {
             let known: Vec<_> = self.lifetime.keys().map(String::as_str).collect();
-            return Err((
-                "default".into(),
-                format!("`{}` is not among the policies {}", self.default, known.join(", ")),
-            ));
+            let message = format!("`{policy}` is not among the policies {}", known.join(", "));
+            return Err((field.into(), message));
         }
         for (policy, law) in &self.lifetime {
             let (_, greatest) = law.support();
@@ -66,7 +72,9 @@ mod tests {
     fn in_memory_ends_within_the_hour_and_24h_within_the_day() {
         let with = |policy: &str, law: &str| {
             let lifetime = BTreeMap::from([(policy.to_string(), law.parse().unwrap())]);
-            Retention { default: policy.into(), lifetime }.validate()
+            let zero_data_retention = Vec::new();
+            let residency = String::new();
+            Retention { default: policy.into(), lifetime, zero_data_retention, residency }.validate()
         };
         for (policy, law) in
             [("in_memory", "uniform(5m..60m)"), ("24h", "24h"), ("ideal", "unlimited"), ("5m", "5m")]

@@ -47,9 +47,17 @@ pub struct Routing {
     pub churn: Span,
     /// Whether prompt_cache_key only steers routing, or is part of the cache's identity.
     pub key_role: KeyRole,
+    /// Shares of the requests that go to each of several backends (regions, deployments), by chance and whatever their
+    /// prefix: each has a fleet of its own, and nothing is shared between them.
+    pub backends: Vec<f64>,
+    /// Whether every request draws its backend, or every session once.
+    pub backend_by: BackendBy,
 }
 
-/// The largest fleet of one partition.
+/// The largest share of a backend.
+const MOST_SHARE: f64 = 1e6;
+
+/// The most machines of all partitions and backends together.
 pub const MOST_MACHINES: u32 = 1 << 20;
 
 /// The routing rule.
@@ -124,6 +132,16 @@ pub enum KeyRole {
     Identity,
 }
 
+/// What draws a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendBy {
+    /// Every request.
+    Request,
+    /// Every session once.
+    Session,
+}
+
 impl Routing {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
@@ -151,6 +169,12 @@ impl Routing {
         if self.churn == Span::ZERO {
             return Err(("churn", "must be above zero; \"unlimited\" switches it off".into()));
         }
+        let has_share = |share: &f64| *share > 0.0 && *share <= MOST_SHARE;
+        if self.backends.is_empty() || !self.backends.iter().all(has_share) {
+            let message =
+                format!("needs one share or more, each above 0 and at most {MOST_SHARE}, such as [1.0]");
+            return Err(("backends", message));
+        }
         if self.rule == Rule::Pool && self.pool > self.machines {
             return Err((
                 "pool",
@@ -158,6 +182,25 @@ impl Routing {
             ));
         }
         Ok(())
+    }
+
+    /// Machines of one partition: those of all its backends.
+    pub fn machines_of_partition(&self) -> usize {
+        self.backends.len() * self.machines as usize
+    }
+
+    /// The backend that these draws choose.
+    pub fn backend(&self, draws: Draws) -> u32 {
+        let last = self.backends.len() - 1;
+        if last == 0 {
+            return 0;
+        }
+        let mut left = draws.uniform(Purpose::Backend, 0) * self.backends.iter().sum::<f64>();
+        let holds = |share: &f64| {
+            left -= share;
+            left < 0.0
+        };
+        self.backends[..last].iter().position(holds).unwrap_or(last) as u32
     }
 }
 
@@ -542,6 +585,8 @@ mod tests {
             explore: 0.0,
             churn: Span::UNLIMITED,
             key_role: KeyRole::Routing,
+            backends: vec![1.0],
+            backend_by: BackendBy::Request,
         }
     }
 
@@ -560,6 +605,30 @@ mod tests {
             rank.unwrap() + 1
         };
         seconds.iter().map(land).collect()
+    }
+
+    #[test]
+    fn backends_take_their_shares_whatever_these_add_up_to() {
+        let mut rules = rules(Rule::Home);
+        let keys: Vec<_> = {
+            let mut keys = Seed::new(1, 0).session_keys(0);
+            (0..30_000).map(|_| keys.next_key()).collect()
+        };
+        for (backends, expected) in
+            [(vec![7.0], vec![30_000]), (vec![3.0, 1.0, 2.0], vec![15_000, 5_000, 10_000])]
+        {
+            rules.backends = backends;
+            let mut seen = vec![0i32; expected.len()];
+            keys.iter().for_each(|key| seen[rules.backend(key.turn(0)) as usize] += 1);
+            assert!(
+                seen.iter().zip(&expected).all(|(seen, expected)| (seen - expected).abs() < 400),
+                "{seen:?}"
+            );
+        }
+        for bad in [vec![], vec![1.0, 0.0], vec![-1.0], vec![f64::NAN]] {
+            rules.backends = bad;
+            assert_eq!(rules.validate().unwrap_err().0, "backends");
+        }
     }
 
     #[test]

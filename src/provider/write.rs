@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::prompt::{Cursor, Mark, MarkKind, PrefixTree, Prompt};
-use crate::units::{MOST_TOKENS, Span, Tokens};
+use crate::units::{MOST_TOKENS, SimTime, Span, Tokens};
 
 /// Where one request writes: a few places on its own path.
 pub type Places = SmallVec<[Cursor; 2]>;
@@ -55,6 +55,9 @@ pub struct Write {
     pub look_back: u32,
     /// Tokens of the provider's hidden system message before the prompt.
     pub hidden_tokens: Tokens,
+    /// Whether that message holds today's date: then nothing written before a midnight of simulated time matches
+    /// after it.
+    pub hidden_date: bool,
     /// Fewest cached tokens that are reported (or written) at all.
     pub min_tokens: Tokens,
     /// Step to which cached_tokens are rounded down; 1 reports exactly.
@@ -188,6 +191,11 @@ impl Write {
         Ok(())
     }
 
+    /// The date in the hidden system message of a request that arrives now, by number; 0 if it holds none.
+    pub fn date(&self, now: SimTime) -> u64 {
+        if self.hidden_date { 1 + now.0 / Span::DAY.0 } else { 0 }
+    }
+
     /// Whether a write at one depth also stores the boundaries before it.
     pub fn covers(&self) -> bool {
         match self.semantics {
@@ -319,6 +327,7 @@ mod tests {
             look_back_unit: LookBack::Message,
             look_back: 20,
             hidden_tokens: 75,
+            hidden_date: false,
             min_tokens: 1024,
             report_step: 128,
             computes_last_token: true,

@@ -39,6 +39,7 @@ pub struct Ledger {
 /// The scopes of one access, from wide to narrow.
 #[derive(Clone, Copy, Debug)]
 struct Scopes {
+    everyone: Scope,
     partition: Scope,
     key: Scope,
     here: Scope,
@@ -46,10 +47,13 @@ struct Scopes {
 
 impl Scopes {
     fn of(access: &Access) -> Self {
-        let partition = u64::from(access.partition);
+        // Under another date nothing was sent or stored before.
+        let everyone = Scope(access.date);
+        let partition = fold(access.date, u64::from(access.partition));
         let key = fold(partition, access.scope.0);
         let MachineId(machine) = access.machine;
-        Self { partition: Scope(partition), key: Scope(key), here: Scope(fold(key, u64::from(machine) + 1)) }
+        let here = Scope(fold(key, u64::from(machine) + 1));
+        Self { everyone, partition: Scope(partition), key: Scope(key), here }
     }
 }
 
@@ -71,6 +75,11 @@ impl Ledger {
         }
     }
 
+    /// The sets after a change of the provider: of what was sent before, nothing is written under its rules.
+    pub fn after_change(self, rules: &Write, partitions: u32) -> Self {
+        Self { sent: self.sent, ..Self::new(rules, partitions) }
+    }
+
     /// Attributes the uncached tokens of one request that arrives now.
     pub fn attribute(
         &self,
@@ -90,17 +99,17 @@ impl Ledger {
         let here = read(&self.here, scopes.here).max(unexpired);
         let by_key = read(&self.by_key, scopes.key).max(here);
         let visible = if self.is_instant() { by_key } else { here.max(read(&self.visible, scopes.key)) };
-        let written = read(&self.written, Scope::SHARED).max(by_key);
+        let written = read(&self.written, scopes.everyone).max(by_key);
         let in_partition = match self.several_partitions {
             true => read(&self.in_partition, scopes.partition).max(by_key),
             false => written,
         };
-        let sent = read(&self.sent, Scope::SHARED).max(written);
+        let sent = read(&self.sent, scopes.everyone).max(written);
 
         let prompt = access.prompt.tokens();
         let boundary = |depth| self.rules.boundary(depth);
         let mut lost = [0; Cause::ALL.len()];
-        let changed = changed_tokens(tree, request, sent);
+        let changed = changed_tokens(request, sent);
         lost[Cause::New as usize] = prompt - sent - changed;
         lost[Cause::Changed as usize] = changed;
         lost[Cause::Unwritten as usize] = sent - written;
@@ -121,7 +130,7 @@ impl Ledger {
     pub fn arrive(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         let scopes = Scopes::of(&effect.access);
         let Prompt { shareable, .. } = effect.access.prompt;
-        self.sent.write(tree, Scope::SHARED, shareable, now, SimTime::NEVER);
+        self.sent.write(tree, scopes.everyone, shareable, now, SimTime::NEVER);
         self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
         for place in &effect.places {
             if place.depth > shareable.depth {
@@ -129,7 +138,7 @@ impl Ledger {
                 self.perfectly_routed.write(tree, scopes.partition, *place, now, effect.expiry);
             }
             let note = |set: &mut Store, scope| set.write(tree, scope, *place, now, SimTime::NEVER);
-            note(&mut self.written, Scope::SHARED);
+            note(&mut self.written, scopes.everyone);
             if self.several_partitions {
                 note(&mut self.in_partition, scopes.partition);
             }
@@ -157,10 +166,9 @@ impl Ledger {
     }
 }
 
-/// Of the tokens beyond everything sent before, those up to the length of the session's own previous prompt, if
-/// that prompt is not a prefix of this one.
-fn changed_tokens(tree: &PrefixTree, request: &Request, sent: Tokens) -> Tokens {
-    let Some(previous) = request.previous else { return 0 };
-    let kept = previous.unique_tail == 0 && tree.is_prefix(previous.shareable, request.prompt.shareable);
-    if kept { 0 } else { previous.tokens().min(request.prompt.tokens()).saturating_sub(sent) }
+/// Of the tokens beyond everything sent before, those up to the length of the session's own previous prompt. (If that
+/// prompt is a prefix of this one, under the same date, all of it was sent before.)
+fn changed_tokens(request: &Request, sent: Tokens) -> Tokens {
+    let reached = request.previous.map_or(0, |previous| previous.tokens());
+    reached.min(request.prompt.tokens()).saturating_sub(sent)
 }

@@ -1,8 +1,9 @@
 //! The event queue and the loop.
 //!
-//! Two kinds of events: what a request does to the cache becomes visible, and a session calls. They are taken in
-//! one total order of (time, kind, sequence); at one instant what becomes visible comes first, then arrivals;
-//! what expires at an instant is still alive at it. Everything else about a request is known at its arrival.
+//! Three kinds of events: the provider changes, what a request does to the cache becomes visible, and a session
+//! calls. They are taken in one total order of (time, kind, sequence); at one instant a change comes first, then what
+//! becomes visible, then arrivals; what expires at an instant is still alive at it. Everything else about a request is
+//! known at its arrival.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,10 +16,10 @@ use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Cache, Effect};
 use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
-use crate::provider::routing::{KeyRole, MachineId, Route, RouteRequest, Router};
+use crate::provider::routing::{BackendBy, KeyRole, MachineId, Route, RouteRequest, Router, Routing};
 use crate::provider::store::Scope;
 use crate::provider::write::{Visible, Write};
-use crate::random::{Purpose, SpanDistribution};
+use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::Outcome;
 use crate::units::{SimTime, Span};
@@ -34,12 +35,33 @@ pub struct Terms {
     pub failure: f64,
 }
 
+/// A provider from a moment on.
+#[derive(Clone, Debug)]
+pub struct Regime {
+    /// When it begins, counted from the start of the traffic.
+    pub at: Span,
+    /// The provider.
+    pub provider: Provider,
+    /// Its terms for each workload, in order.
+    pub terms: Vec<Terms>,
+}
+
+impl Regime {
+    /// Partitions, each account and each backend of one being one of its own.
+    fn partitions(&self, accounts: u32) -> u32 {
+        let named = self.terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1);
+        named * accounts * self.provider.routing.backends.len() as u32
+    }
+}
+
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
     traffic: Traffic,
-    terms: Vec<Terms>,
-    /// Accounts of each partition: each has a fleet of its own.
+    /// Accounts of each partition: each has fleets of its own.
     accounts: u32,
+    /// The start of the traffic, if that is not its first request.
+    start: Option<SimTime>,
+    regimes: Vec<Regime>,
     tree: PrefixTree,
     provider: Provided,
     queue: Queue,
@@ -49,11 +71,17 @@ pub struct Simulation {
     starting: Next,
 }
 
-/// The provider's side of a run.
+/// The provider's side of a run, under one regime.
 struct Provided {
+    terms: Vec<Terms>,
+    routing: Routing,
     write: Write,
     failed_writes: bool,
-    key_role: KeyRole,
+    /// Which regime this is.
+    regime: u32,
+    accounts: u32,
+    /// What the backend of a session is drawn from.
+    backends: SessionKey,
     router: Router,
     machines: Machines,
     cache: Cache,
@@ -62,6 +90,8 @@ struct Provided {
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    /// The provider changes.
+    Change,
     /// What a request did becomes visible.
     Visible,
     /// A session calls.
@@ -128,26 +158,27 @@ impl Queue {
 }
 
 impl Simulation {
-    /// A run of `traffic`, with the terms of each of its workloads, against a cold provider.
-    pub fn new(traffic: Traffic, terms: Vec<Terms>, provider: &Provider, attribution: bool) -> Self {
+    /// A run of `traffic`, which begins at `start` (or with its first request), against a cold provider: the first of
+    /// `regimes`, and the others from their time on. The backend of a session is drawn from `backends`.
+    pub fn new(
+        traffic: Traffic,
+        start: Option<SimTime>,
+        regimes: Vec<Regime>,
+        backends: SessionKey,
+        attribution: bool,
+    ) -> Self {
+        let first = &regimes[0];
         let accounts = traffic.accounts();
-        let partitions = terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1) * accounts;
-        let machines = provider.routing.machines as usize * partitions as usize;
+        let Provider { routing, write, .. } = &first.provider;
         Self {
             traffic,
-            terms,
             accounts,
-            tree: PrefixTree::new(provider.routing.hash_tokens),
-            provider: Provided {
-                write: provider.write.clone(),
-                failed_writes: provider.failures.failed_writes,
-                key_role: provider.routing.key_role,
-                router: Router::new(&provider.routing),
-                machines: Machines::new(&provider.latency, machines),
-                cache: Cache::new(&provider.write, machines),
-            },
+            start,
+            tree: PrefixTree::new(routing.hash_tokens),
+            provider: Provided::new(0, first, accounts, backends),
             queue: Queue::default(),
-            ledger: attribution.then(|| Ledger::new(&provider.write, partitions)),
+            ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
+            regimes,
             next: Next::new(),
             starting: Next::new(),
         }
@@ -159,8 +190,10 @@ impl Simulation {
         for workload in 0..self.traffic.workloads() as u32 {
             self.start_next(workload)?;
         }
+        self.plan_changes();
         while let Some(Reverse((now, kind, _, slot))) = self.queue.events.pop() {
             match kind {
+                Kind::Change => self.change(slot as usize),
                 Kind::Visible => {
                     let effect = self.queue.effects.take(slot);
                     self.appear(&effect, now);
@@ -170,7 +203,8 @@ impl Simulation {
                     let workload = session.workload;
                     let (outcome, request) = self.arrive(&mut session, now);
                     observe(&outcome);
-                    self.traffic.answered(session, request, &self.response(&outcome), &mut self.next);
+                    let response = self.response(&request, &outcome);
+                    self.traffic.answered(session, request, &response, &mut self.next);
                     if starts {
                         self.start_next(workload)?;
                     }
@@ -193,6 +227,27 @@ impl Simulation {
         self.provider.router.ranked(outcome.routing_key, u32::MAX)
     }
 
+    /// Puts every later regime into the queue.
+    fn plan_changes(&mut self) {
+        let first = self.queue.events.peek().map(|Reverse((time, ..))| *time);
+        let Some(start) = self.start.or(first) else { return };
+        for (number, regime) in self.regimes.iter().enumerate().skip(1) {
+            self.queue.push(start + regime.at, Kind::Change, number as u32);
+        }
+    }
+
+    /// From now on another provider serves, whose machines are cold and idle. What former requests were about to do to
+    /// the cache is lost with it; that they were sent is not forgotten.
+    fn change(&mut self, number: usize) {
+        let regime = &self.regimes[number];
+        self.provider = Provided::new(number as u32, regime, self.accounts, self.provider.backends);
+        self.queue.events.retain(|Reverse((_, kind, ..))| *kind != Kind::Visible);
+        self.queue.effects = Slots::default();
+        let partitions = regime.partitions(self.accounts);
+        self.ledger =
+            self.ledger.take().map(|ledger| ledger.after_change(&regime.provider.write, partitions));
+    }
+
     /// Queues the next session of a workload: its first request makes room for the one after it.
     fn start_next(&mut self, workload: u32) -> Result<()> {
         self.traffic.start_next(workload, &mut self.starting)?;
@@ -203,11 +258,12 @@ impl Simulation {
     }
 
     /// What a client sees of an outcome.
-    fn response(&self, outcome: &Outcome) -> Response {
+    fn response(&self, request: &Request, outcome: &Outcome) -> Response {
+        let Provided { regime, .. } = self.provider;
         Response {
             cached: outcome.cached,
             failed: outcome.failed,
-            place: Place { account: outcome.partition % self.accounts, machine: outcome.machine },
+            place: Place { account: request.account, machine: outcome.machine, regime },
             arrival: outcome.arrival,
             first_token: outcome.arrival + outcome.timing.ttft,
             complete: outcome.arrival + outcome.timing.total,
@@ -217,13 +273,12 @@ impl Simulation {
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
         let request = self.traffic.request(session, now, &mut self.tree);
-        let Terms { partition, lifetime, failure } = &self.terms[request.workload as usize];
+        let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
         let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
-        let partition = partition * self.accounts + request.account;
 
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(&request, partition, now);
+        let (access, overflowed) = self.provider.route(&request, now);
         let Provided { machines, cache, failed_writes, .. } = &mut self.provider;
         let found = cache.look_up(&self.tree, &access, &request.marks, now);
         let mut effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
@@ -285,20 +340,60 @@ impl Simulation {
 }
 
 impl Provided {
-    fn route(&mut self, request: &Request, partition: u32, now: SimTime) -> (Access, bool) {
+    /// Cold and idle machines of regime number `number`.
+    fn new(number: u32, regime: &Regime, accounts: u32, backends: SessionKey) -> Self {
+        let Regime { provider, terms, .. } = regime;
+        let machines = provider.routing.machines as usize * regime.partitions(accounts) as usize;
+        Self {
+            regime: number,
+            accounts,
+            failed_writes: provider.failures.failed_writes,
+            terms: terms.clone(),
+            routing: provider.routing.clone(),
+            write: provider.write.clone(),
+            backends,
+            router: Router::new(&provider.routing),
+            machines: Machines::new(&provider.latency, machines),
+            cache: Cache::new(&provider.write, machines),
+        }
+    }
+
+    /// The partition that serves a request: each account and each backend is one of its own.
+    fn partition(&self, request: &Request) -> u32 {
+        let draws = match self.routing.backend_by {
+            BackendBy::Request => request.draws,
+            BackendBy::Session => {
+                let session = fold(u64::from(request.workload), request.session);
+                SessionKey(fold(self.backends.0, session)).turn(0)
+            }
+        };
+        let Terms { partition, .. } = self.terms[request.workload as usize];
+        let account = partition * self.accounts + request.account;
+        account * self.routing.backends.len() as u32 + self.routing.backend(draws)
+    }
+
+    fn route(&mut self, request: &Request, now: SimTime) -> (Access, bool) {
+        // A connection from before a change of regime is gone.
+        let pinned = request.continues.filter(|place| place.regime == self.regime).map(|place| place.machine);
+        let partition = match pinned {
+            Some(MachineId(machine)) => machine / self.routing.machines,
+            None => self.partition(request),
+        };
         let key = request.key.digest();
-        let Request { pinned, draws, .. } = *request;
+        let draws = request.draws;
         let asked = RouteRequest { now, partition, head: request.prompt.head, key, pinned, draws };
         let machines = &self.machines;
         let route = self.router.route(&asked, |machine| machines.in_flight(machine));
-        let scope = match self.key_role {
-            KeyRole::Routing => Scope::SHARED,
-            KeyRole::Identity => Scope(key),
+        let date = self.write.date(now);
+        let scope = match (self.routing.key_role, date) {
+            (KeyRole::Routing, date) => Scope(date),
+            (KeyRole::Identity, 0) => Scope(key),
+            (KeyRole::Identity, date) => Scope(fold(key, date)),
         };
         let Route { machine, routing_key: owner, .. } = route;
         let Request { prompt, output_tokens, answered, .. } = *request;
         let body = self.write.stored(&prompt, output_tokens, answered);
-        let access = Access { partition, machine, scope, owner, prompt, body };
+        let access = Access { partition, machine, date, scope, owner, prompt, body };
         (access, route.overflowed)
     }
 

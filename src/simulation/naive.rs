@@ -39,6 +39,8 @@ type Block = (Option<u64>, u64, Tokens);
 /// A prompt: blocks that others may send too, the last of them perhaps cut short, then tokens of its own.
 #[derive(Clone, Debug)]
 struct Text {
+    /// Number of the day whose date the hidden system message before it holds; always 0 if it holds none.
+    date: u64,
     blocks: Vec<Block>,
     shareable: Tokens,
     tokens: Tokens,
@@ -47,6 +49,9 @@ struct Text {
 impl Text {
     /// Tokens that two prompts have in common at their start.
     fn shared(&self, other: &Self) -> Tokens {
+        if self.date != other.date {
+            return 0;
+        }
         let equal = self.blocks.iter().zip(&other.blocks).take_while(|(ours, theirs)| ours == theirs);
         let tokens: Tokens = equal.map(|((_, _, tokens), _)| tokens).sum();
         tokens.min(self.shareable).min(other.shareable)
@@ -699,7 +704,7 @@ impl Recording {
             session: recorded.session,
             key: recorded.key.filter(|_| keys_are_sent),
             arrival: SimTime(arrival),
-            text: Text { blocks, shareable, tokens: recorded.prompt },
+            text: Text { date: 0, blocks, shareable, tokens: recorded.prompt },
             first256: recorded.first256,
         }
     }
@@ -709,7 +714,8 @@ impl Recording {
         let (has_sessions, has_keys, has_heads) = (dice.chance(60), dice.chance(70), dice.chance(15));
         let ids_by_session = has_sessions && dice.chance(20);
         let (letters, longest) = (1 + dice.below(3), 1 + dice.below(8));
-        let mut time_ms = dice.one(&[0, 0, 7 * unit_ms, 90_000_000 + unit_ms]);
+        // From midnight on, a little later, on another day, or into the next one.
+        let mut time_ms = dice.one(&[0, 0, 7 * unit_ms, 90_000_000 + unit_ms, 86_400_000 - 9 * unit_ms]);
         let mut lines = Vec::<Line>::new();
         for _ in 0..dice.one(&[5, 10, 20, 35]) {
             time_ms += unit_ms * dice.one(&[0, 0, 1, 1, 2, 3, 5, 10]);
@@ -969,9 +975,10 @@ impl Case {
         self.set("provider.write.implicit_breakpoint", dice.chance(85));
         let unit = dice.one(&["message", "message", "breakpoint"]);
         self.set("provider.write.look_back_unit", format_args!("'{unit}'"));
-        self.set("provider.write.look_back", dice.below(4));
+        self.set("provider.write.look_back", 1 + dice.below(4));
         let lag = self.span(dice.one(&[0, 0, 0, 1, 2]));
         self.set("provider.write.lag", format_args!("'{lag}'"));
+        self.set("provider.write.hidden_date", dice.chance(40));
     }
 
     /// Lifetimes and latencies.
@@ -1041,7 +1048,10 @@ impl Case {
         let mut answers = Vec::new();
         for (number, (outcome, ranked)) in outcomes.iter().enumerate() {
             let recording = &self.traffic.recordings[outcome.workload as usize];
-            let request = recording.request(outcome.workload, outcome.line, keys_are_sent);
+            let mut request = recording.request(outcome.workload, outcome.line, keys_are_sent);
+            if scenario.provider.write.hidden_date {
+                request.text.date = request.arrival.0 / Span::DAY.0;
+            }
             let answer = Answer::of(outcome);
             check(&mut model, request, outcome, ranked, &answer)
                 .map_err(|difference| format!("request {number}: {difference}\n{self}"))?;
