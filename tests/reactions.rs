@@ -475,9 +475,9 @@ fn a_mark_above_the_status_block_saves_what_a_mark_below_it_loses() {
     let reads_of = |marks: &str| marked(marks).iter().map(|call| call.cached).collect::<Vec<_>>();
     assert_eq!(reads_of("[\"developer\"]"), [0, 20_000, 20_000, 20_000, 20_000, 20_000]);
     assert_eq!(reads_of("[\"context\"]"), [0, 50_000, 50_000, 50_000, 50_000, 50_000]);
-    // The history of a turn is written by its first call and read by its second. The next turn's own mark lies
-    // further on: it looks back at ends of messages, and only at that of the context was anything stored.
-    assert_eq!(reads_of("[\"history\"]"), [0, 50_000, 50_000, 50_400, 50_000, 50_800]);
+    // The history of a turn is written by its first call and read by its second; the next turn's first call finds it
+    // as well, since the mark stays where it was.
+    assert_eq!(reads_of("[\"history\"]"), [0, 50_000, 50_000, 50_400, 50_400, 50_800]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::client::volatility::{Reasoning, Rewritten, Volatility, shared_start};
 use crate::prompt::{Cursor, PrefixTree, Run};
+use crate::provider::write::MarksWanted;
 use crate::random::{Draws, Purpose, SessionKey};
 use crate::units::{SimTime, Tokens};
 
@@ -33,6 +34,8 @@ pub struct Conversation {
     heads: Heads,
     /// Where the session's own starting context ends.
     context_end: Option<Tokens>,
+    /// Depths of all histories so far, oldest first.
+    histories: Vec<Tokens>,
     messages: Messages,
 }
 
@@ -69,8 +72,8 @@ pub struct Setting<'a> {
     pub status_paused: bool,
     /// Whether this call writes a new base: no status block in it, and none inside it in later prompts.
     pub rebases: bool,
-    /// How many ends of messages the provider looks at.
-    pub messages_wanted: usize,
+    /// Which marks the provider looks at.
+    pub wanted: MarksWanted,
 }
 
 /// Where the segments of a prompt end; those that it does not have are absent.
@@ -80,8 +83,9 @@ pub struct SegmentEnds {
     pub developer: Option<Tokens>,
     /// The session's own starting context.
     pub context: Option<Tokens>,
-    /// Everything before the latest user message and the status block above it.
-    pub history: Option<Tokens>,
+    /// Everything before the latest user message and the status block above it, behind those of earlier turns: a
+    /// client leaves its marks where they are.
+    pub histories: SmallVec<[Tokens; 4]>,
     /// The status block.
     pub status: Option<Tokens>,
     /// The latest messages, oldest first.
@@ -106,6 +110,7 @@ impl Default for Conversation {
             status: 0,
             heads: Heads::new(),
             context_end: None,
+            histories: Vec::new(),
             messages: Messages::default(),
         }
     }
@@ -183,7 +188,7 @@ impl Conversation {
         self.status = status;
         self.turn_tokens += added;
         self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens });
-        self.messages.forget_all_but(setting.messages_wanted);
+        self.messages.forget_all_but(setting.wanted.messages);
         if setting.rebases {
             self.base_ends_here();
         }
@@ -226,13 +231,15 @@ impl Conversation {
     }
 
     /// Where the segments of the last prompt end. Asked before its answer is taken in.
-    pub fn segment_ends(&self, prefix_tokens: Tokens) -> SegmentEnds {
+    pub fn segment_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
         let history = self.history.map_or(0, |history| history.depth);
         let heads: Tokens = self.heads.iter().map(|head| head.tokens()).sum();
+        let first = wanted.first.min(self.histories.len());
+        let latest = self.histories.len().saturating_sub(wanted.latest).max(first);
         SegmentEnds {
             developer: (prefix_tokens > 0).then_some(heads + prefix_tokens),
             context: self.context_end.filter(|end| *end <= history),
-            history: Some(history),
+            histories: self.histories[..first].iter().chain(&self.histories[latest..]).copied().collect(),
             status: (self.status > 0).then_some(history + self.status),
             messages: self.messages.depths(history + self.status).collect(),
         }
@@ -268,6 +275,7 @@ impl Conversation {
                 let at = start(tree);
                 self.kept = tree.append_private(at, content, volatility.summary_tokens);
                 self.context_end = None;
+                self.histories.clear();
                 self.messages = Messages::default();
             }
             let edited = volatility.edited(self.kept, draws, tree);
@@ -277,6 +285,7 @@ impl Conversation {
             self.kept = edited;
         }
         self.history = Some(self.kept);
+        self.histories.push(self.kept.depth);
         (self.sent, self.turn_tokens, self.status) = (None, 0, 0);
         self.messages.of_this_turn = self.messages.ends.len();
     }
@@ -297,6 +306,7 @@ impl Conversation {
     /// The prompt just made is a base: what comes after it comes behind it, the status block too.
     fn base_ends_here(&mut self) {
         self.history = Some(self.kept);
+        self.histories.push(self.kept.depth);
         (self.turn_tokens, self.status) = (0, 0);
         self.messages.of_this_turn = self.messages.ends.len();
     }

@@ -83,15 +83,16 @@ pub struct Request {
 }
 
 impl SegmentEnds {
-    /// Where a segment that a client marks ends.
-    fn of(&self, breakpoint: Breakpoint) -> Option<Tokens> {
-        match breakpoint {
-            Breakpoint::Developer => self.developer,
-            Breakpoint::Context => self.context,
-            Breakpoint::History => self.history,
-            Breakpoint::Status => self.status,
-            Breakpoint::Message => self.messages.last().copied(),
-        }
+    /// Where the segments end that a client marks in this way.
+    fn of(&self, breakpoint: Breakpoint) -> impl Iterator<Item = Tokens> {
+        let (one, many) = match breakpoint {
+            Breakpoint::Developer => (self.developer, None),
+            Breakpoint::Context => (self.context, None),
+            Breakpoint::History => (None, Some(&self.histories)),
+            Breakpoint::Status => (self.status, None),
+            Breakpoint::Message => (self.messages.last().copied(), None),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
     }
 
     /// The marks of a prompt, shallowest first.
@@ -99,7 +100,7 @@ impl SegmentEnds {
         let with = |kind| move |depth: Tokens| Mark { depth, kind };
         let developer = self.developer.map(with(MarkKind::Developer));
         let messages = self.messages.iter().copied().map(with(MarkKind::Message));
-        let explicit = marked.iter().filter_map(|at| self.of(*at)).map(with(MarkKind::Explicit));
+        let explicit = marked.iter().flat_map(|at| self.of(*at)).map(with(MarkKind::Explicit));
         let mut marks: Marks =
             developer.into_iter().chain(messages).chain(explicit).filter(|mark| mark.depth > 0).collect();
         marks.sort_by_key(|mark| mark.depth);

@@ -19,6 +19,7 @@ use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::prompt::{PrefixTree, Prompt, Run};
+use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
 
@@ -38,8 +39,8 @@ pub(super) struct Source {
     pub assigned: u64,
     /// What the sessions of a trace have sent: their requests come one by one.
     pub recorded: FxHashMap<u64, Sent>,
-    /// How many ends of messages the provider looks at.
-    messages_wanted: usize,
+    /// Which marks the provider looks at.
+    wanted: MarksWanted,
 }
 
 pub(super) enum Kind {
@@ -64,7 +65,7 @@ impl Source {
         client: &Client,
         name: &str,
         duration: Span,
-        messages_wanted: usize,
+        wanted: MarksWanted,
         seed: &Seed,
         folder: &Path,
     ) -> Result<Self> {
@@ -97,7 +98,7 @@ impl Source {
             calls: 0,
             assigned: 0,
             recorded: FxHashMap::default(),
-            messages_wanted,
+            wanted,
         })
     }
 
@@ -226,20 +227,20 @@ impl Source {
             nonce: session.seen.nonce(&self.reaction, session.key),
             status_paused: session.seen.pauses_status(),
             rebases,
-            messages_wanted: self.messages_wanted,
+            wanted: self.wanted,
         }
     }
 
     fn segment_ends(&self, session: &Session) -> SegmentEnds {
-        match self.messages_wanted {
+        match self.wanted.messages {
             0 => SegmentEnds::default(),
-            _ => session.conversation.segment_ends(self.prefix_tokens()),
+            _ => session.conversation.segment_ends(self.prefix_tokens(), self.wanted),
         }
     }
 
     /// Ends of the messages of a trace's session, the prompt's own end among them, as many as are wanted.
     fn recorded_ends(&self, sent: &mut Sent, end: Tokens) -> SmallVec<[Tokens; 4]> {
-        if self.messages_wanted == 0 {
+        if self.wanted.messages == 0 {
             return SmallVec::new();
         }
         // A prompt that shrank (another text from some depth on) has lost the messages behind that.
@@ -247,7 +248,7 @@ impl Source {
             sent.message_ends.pop();
         }
         sent.message_ends.push(end);
-        let forgotten = sent.message_ends.len().saturating_sub(self.messages_wanted);
+        let forgotten = sent.message_ends.len().saturating_sub(self.wanted.messages);
         sent.message_ends[forgotten..].iter().copied().collect()
     }
 

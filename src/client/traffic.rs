@@ -20,6 +20,7 @@ use crate::client::workload::Client;
 use crate::error::Result;
 use crate::input::trace::Skipped;
 use crate::prompt::{Marks, PrefixTree};
+use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey};
 use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
 
@@ -30,7 +31,7 @@ pub struct Traffic {
     calls: u64,
     /// Nothing generated is sent at or after this.
     end: SimTime,
-    messages_wanted: usize,
+    wanted: MarksWanted,
     gateway: Gateway,
     /// Sessions that the gateway holds upstream, by the digest of their key.
     upstream: FxHashMap<u64, Upstream>,
@@ -87,22 +88,21 @@ const WARM: u32 = 3;
 
 impl Traffic {
     /// The sessions that start within `duration`; paths of traces are relative to `folder`. The provider looks at
-    /// the ends of the latest `messages_wanted` messages.
+    /// the `wanted` marks.
     pub fn new(
         client: &Client,
         duration: Span,
-        messages_wanted: u32,
+        wanted: MarksWanted,
         seed: &Seed,
         folder: &Path,
     ) -> Result<Self> {
-        let messages_wanted = messages_wanted as usize;
-        let source = |name: &String| Source::new(client, name, duration, messages_wanted, seed, folder);
+        let source = |name: &String| Source::new(client, name, duration, wanted, seed, folder);
         Ok(Self {
             sources: client.workload.keys().map(source).collect::<Result<_>>()?,
             sessions: 0,
             calls: 0,
             end: SimTime::ZERO + duration,
-            messages_wanted,
+            wanted,
             gateway: client.gateway.clone(),
             upstream: FxHashMap::default(),
             joins: FxHashMap::default(),
@@ -256,7 +256,7 @@ impl Traffic {
             continues: place,
             contaminated,
             prompt,
-            marks: if self.messages_wanted == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },
+            marks: if self.wanted.messages == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },
             previous: session.sent.previous,
             output_tokens,
             answered,

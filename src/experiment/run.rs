@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::scenario::Loaded;
 use crate::provider::profile::Provider;
+use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
 use crate::simulation::engine::{Regime, Simulation};
 use crate::simulation::outcome::Outcome;
@@ -51,11 +52,11 @@ pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
     let scenario = &loaded.scenario;
     let seed = Seed::new(scenario.seed, u64::from(replication));
     // A session may live on under a provider that looks at more of what it has sent.
-    let messages_wanted = scenario.providers().map(|(_, provider)| provider.write.messages_wanted()).max();
+    let wanted = scenario.providers().map(|(_, provider)| provider.write.marks_wanted());
     let traffic = Traffic::new(
         &scenario.client,
         scenario.duration,
-        messages_wanted.unwrap_or(0),
+        wanted.fold(MarksWanted::default(), MarksWanted::and),
         &seed,
         &loaded.folder,
     )?;

@@ -53,6 +53,10 @@ pub struct Write {
     pub look_back_unit: LookBack,
     /// How many of them before its own end a request looks back at (breakpoints).
     pub look_back: u32,
+    /// How many of its own explicit marks a request looks at, counted from its first (breakpoints).
+    pub first_marks: u32,
+    /// How many of its own explicit marks a request looks at, counted from its latest (breakpoints).
+    pub latest_marks: u32,
     /// Tokens of the provider's hidden system message before the prompt.
     pub hidden_tokens: Tokens,
     /// Whether that message holds today's date: then nothing written before a midnight of simulated time matches
@@ -100,6 +104,28 @@ pub enum LookBack {
     Message,
     /// The request's own breakpoints: a request finds only what it marks itself.
     Breakpoint,
+}
+
+/// Which marks of its prompts a provider cares for: what a client must remember of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MarksWanted {
+    /// Ends of the latest messages.
+    pub messages: usize,
+    /// Explicit marks from the first on.
+    pub first: usize,
+    /// The latest explicit marks.
+    pub latest: usize,
+}
+
+impl MarksWanted {
+    /// What two providers look at.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.max(other.messages),
+            first: self.first.max(other.first),
+            latest: self.latest.max(other.latest),
+        }
+    }
 }
 
 /// Where a request looks for boundaries.
@@ -253,7 +279,8 @@ impl Write {
         let implicit = latest(MarkKind::Message).take(usize::from(self.implicit_breakpoint));
         let developer = latest(MarkKind::Developer).take(usize::from(self.developer_breakpoint));
         let mut seen = Depths::new();
-        implicit.chain(developer).chain(latest(MarkKind::Explicit)).filter(move |depth| {
+        let explicit = latest(MarkKind::Explicit).take(self.latest_marks as usize);
+        implicit.chain(developer).chain(explicit).filter(move |depth| {
             let fresh = !seen.contains(depth);
             if fresh {
                 seen.push(*depth);
@@ -262,12 +289,17 @@ impl Write {
         })
     }
 
-    /// How many ends of messages a request looks back at: what a client must remember of its own prompts.
-    pub fn messages_wanted(&self) -> u32 {
-        match (self.semantics, self.look_back_unit) {
+    /// Which marks a request looks at.
+    pub fn marks_wanted(&self) -> MarksWanted {
+        let messages = match (self.semantics, self.look_back_unit) {
             (Semantics::Breakpoints, LookBack::Message) => self.look_back.saturating_add(1),
             (Semantics::Breakpoints, LookBack::Breakpoint) => 1,
-            _ => 0,
+            _ => return MarksWanted::default(),
+        };
+        MarksWanted {
+            messages: messages as usize,
+            first: self.first_marks as usize,
+            latest: self.latest_marks as usize,
         }
     }
 
@@ -283,7 +315,10 @@ impl Write {
             LookBack::Breakpoint => Readable::At(own.take(looked_back).collect()),
             LookBack::Message => {
                 let messages = marks.iter().rev().filter(|mark| mark.kind == MarkKind::Message);
-                Readable::At(own.chain(messages.take(looked_back + 1).map(|mark| mark.depth)).collect())
+                let messages = messages.take(looked_back + 1).map(|mark| mark.depth);
+                let first = marks.iter().filter(|mark| mark.kind == MarkKind::Explicit);
+                let first = first.take(self.first_marks as usize).map(|mark| mark.depth);
+                Readable::At(own.chain(messages).chain(first).collect())
             }
         }
     }
@@ -326,6 +361,8 @@ mod tests {
             max_writes: 4,
             look_back_unit: LookBack::Message,
             look_back: 20,
+            first_marks: 2,
+            latest_marks: 50,
             hidden_tokens: 75,
             hidden_date: false,
             min_tokens: 1024,
@@ -406,6 +443,12 @@ mod tests {
         assert_eq!(explicit_only.depths(&body(6_000), &marks).as_slice(), [4_000, 3_500, 2_500]);
         let own = Write { look_back_unit: LookBack::Breakpoint, look_back: 2, ..explicit_only };
         assert_eq!(allowed(&own), [3_500, 4_000]);
+        let explicit_ends = Write { first_marks: 1, latest_marks: 1, look_back: 1, ..rule.clone() };
+        assert_eq!(
+            allowed(&explicit_ends),
+            [2_000, 2_500, 3_000, 4_000, 5_000],
+            "not the mark in the middle"
+        );
         let strict = Write { min_tokens: 3_000, ..rule };
         assert_eq!(strict.depths(&body(6_000), &marks).as_slice(), [5_000, 4_000, 3_500]);
     }
