@@ -189,6 +189,12 @@ impl PrefixTree {
         })
     }
 
+    /// The place behind which an edge begins.
+    pub fn origin(&self, edge: EdgeId) -> Cursor {
+        let Edge { parent, start, .. } = self.edges[edge.0 as usize];
+        Cursor { edge: parent, depth: start }
+    }
+
     /// Whether the place `prefix` lies on the path to `at`.
     pub fn is_prefix(&self, prefix: Cursor, at: Cursor) -> bool {
         prefix.depth == 0 || self.path(at).any(|step| step.edge == prefix.edge && prefix.depth <= step.leave)
@@ -206,6 +212,11 @@ impl PrefixTree {
     /// Edges in the tree.
     pub fn len(&self) -> usize {
         self.edges.len() - 1
+    }
+
+    /// Whether this is an edge of this tree.
+    pub fn contains(&self, edge: EdgeId) -> bool {
+        (edge.0 as usize) < self.edges.len()
     }
 
     /// Whether no prompt was interned yet.

@@ -81,7 +81,7 @@ pub const COLUMNS: &[Column] = &[
     mean("lost_not_yet_visible_tokens", "uncached: stored, but not visible yet"),
     mean("lost_other_machine_tokens", "uncached: stored on another machine"),
     mean("lost_expired_tokens", "uncached: stored here and expired"),
-    mean("lost_evicted_tokens", "uncached: stored here and replaced"),
+    mean("lost_evicted_tokens", "uncached: stored here and replaced or evicted"),
     mean("lost_rounding_tokens", "uncached: lost to the interval or to the rules of the report"),
     mean("overflowed_requests", "requests that a full home machine sent elsewhere"),
     ratio("overflow_share", "overflowed_requests", "requests", "share of requests sent elsewhere"),

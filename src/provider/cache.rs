@@ -1,9 +1,10 @@
 //! Cache: the stores of all machines, and who may read and write what in them.
 
 use crate::prompt::{Mark, PrefixTree, Prompt};
+use crate::provider::capacity::{Capacity, Tail};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Places, Readable, Stored, When, Write};
+use crate::provider::write::{Bodies, Depths, Places, Readable, Stored, When, Write};
 use crate::random::fold;
 use crate::units::{SimTime, Tokens};
 
@@ -52,6 +53,8 @@ pub struct Effect {
     pub written: Tokens,
     /// Where it writes boundaries that others can read.
     pub places: Places,
+    /// Where room is limited: the boundaries it writes in a tail that nobody can read.
+    pub tail: Depths,
     /// Until when what it touches lives, at least.
     pub expiry: SimTime,
 }
@@ -59,7 +62,7 @@ pub struct Effect {
 impl Effect {
     /// The same, of a request that does nothing to the cache.
     pub fn none(self) -> Self {
-        Self { read: 0, writes: false, written: 0, places: Places::new(), ..self }
+        Self { read: 0, writes: false, written: 0, places: Places::new(), tail: Depths::new(), ..self }
     }
 
     /// Renews and writes in one store.
@@ -84,7 +87,9 @@ pub struct Cache {
 #[derive(Clone, Debug)]
 struct MachineCache {
     store: Store,
-    /// Routing keys with a body here, where the rules must know them apart.
+    /// Only where room is limited.
+    capacity: Option<Box<Capacity>>,
+    /// Routing keys with a body here, in their order, where the rules must know them apart.
     owners: Vec<Owner>,
 }
 
@@ -108,7 +113,9 @@ impl Owner {
 impl Cache {
     /// Empty machines.
     pub fn new(rules: &Write, machines: usize) -> Self {
-        let machine = MachineCache { store: Store::new(rules.covers()), owners: Vec::new() };
+        let capacity = rules.capacity_tokens.map(|tokens| Box::new(Capacity::new(tokens)));
+        let store = if capacity.is_some() { Store::noting(rules) } else { Store::new(rules.covers()) };
+        let machine = MachineCache { store, capacity, owners: Vec::new() };
         Self { rules: rules.clone(), machines: vec![machine; machines] }
     }
 
@@ -138,12 +145,16 @@ impl Cache {
             true => (deepest.saturating_sub(read), self.rules.places(tree, &access.body, &depths)),
             false => (0, Places::new()),
         };
-        Effect { access, read, writes, written, places, expiry }
+        let tail = match writes && self.rules.capacity_tokens.is_some() {
+            true => self.rules.tail_boundaries(&access.body, &depths),
+            false => Depths::new(),
+        };
+        Effect { access, read, writes, written, places, tail, expiry }
     }
 
     /// The deepest live depth on the prompt's path that it may read.
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
-        let MachineCache { store, owners } = &self.machines[access.machine.0 as usize];
+        let MachineCache { store, owners, .. } = &self.machines[access.machine.0 as usize];
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
             return store.read(tree, access.scope, at, readable, now);
@@ -176,11 +187,31 @@ impl Cache {
             let Access { machine, scope, .. } = effect.access;
             effect.touch(&mut self.machines[machine.0 as usize].store, tree, scope, now);
         }
+        self.make_room(tree, effect, now);
+    }
+
+    /// Evicts what the machine has no room for any more.
+    fn make_room(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let Effect { access: Access { machine, scope, owner, body, .. }, expiry, .. } = *effect;
+        let MachineCache { store, capacity, owners } = &mut self.machines[machine.0 as usize];
+        let Some(capacity) = capacity else { return };
+        let own = owners.iter().find(|other| effect.writes && other.key == owner && other.readers == scope);
+        let scope = own.map_or(scope, Owner::scope);
+        let tail = Tail { scope, from: body.shareable, boundaries: &effect.tail, expiry };
+        let evicted = capacity.settle(tree, store, &tail, now);
+        owners.retain_mut(|owner| {
+            if !evicted.contains(&owner.scope()) {
+                return true;
+            }
+            let alive_until = capacity.lives_until(store, owner.scope(), now);
+            owner.alive_until = alive_until.unwrap_or(owner.alive_until);
+            alive_until.is_some()
+        });
     }
 
     fn renew_owners(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         let Effect { access: Access { machine, scope, prompt, .. }, read, expiry, .. } = *effect;
-        let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
+        let MachineCache { store, owners, .. } = &mut self.machines[machine.0 as usize];
         // Only what this request read: a body beyond that is not its own.
         let at = tree.ancestor(prompt.shareable, read);
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
@@ -197,7 +228,7 @@ impl Cache {
 
     fn write_owner(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         let Effect { access: Access { machine, scope, owner, body, .. }, expiry, .. } = *effect;
-        let MachineCache { store, owners } = &mut self.machines[machine.0 as usize];
+        let MachineCache { store, owners, .. } = &mut self.machines[machine.0 as usize];
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
         let one = self.rules.bodies == Bodies::One;
@@ -217,7 +248,10 @@ impl Cache {
                 written.alive_until = kept_until.max(expiry);
                 *known = written;
             }
-            None => owners.push(written),
+            None => {
+                let position = owners.partition_point(|other| other.key < owner);
+                owners.insert(position, written);
+            }
         }
         for place in &effect.places {
             store.write(tree, written.scope(), *place, now, expiry);

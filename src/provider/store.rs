@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::prompt::{Cursor, EdgeId, PathStep, PrefixTree};
-use crate::provider::write::Readable;
+use crate::provider::write::{Readable, Write};
 use crate::units::{SimTime, Tokens};
 
 /// Whose boundaries these are, within one store: requests read and write under a scope.
@@ -26,13 +26,31 @@ impl Scope {
 
 /// Boundaries up to (or exactly at) a depth, alive until an expiry, that moment included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
-    depth: Tokens,
-    expiry: SimTime,
+pub struct Step {
+    /// Tokens from the beginning of the prompt.
+    pub depth: Tokens,
+    /// When they die.
+    pub expiry: SimTime,
 }
 
 /// The steps on one edge, deepest first.
 type Steps = SmallVec<[Step; 2]>;
+
+/// What an effect did to a store of limited room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// It wrote or renewed the boundary at this place and, if the store covers, all before it.
+    Used(Scope, Cursor),
+    /// It dropped what this scope held.
+    Dropped(Scope),
+}
+
+/// What is noted where room is limited.
+#[derive(Clone, Debug)]
+struct Notes {
+    rules: Write,
+    touched: Vec<Touched>,
+}
 
 /// The live boundaries of one machine.
 #[derive(Clone, Debug)]
@@ -41,12 +59,21 @@ pub struct Store {
     steps: FxHashMap<(Scope, EdgeId), Steps>,
     /// Edges after the last clean-up: dead ones are swept when their number has doubled.
     kept: usize,
+    /// Only where room is limited.
+    notes: Option<Box<Notes>>,
 }
 
 impl Store {
     /// An empty store; `covers` says whether a write at one depth also stores the boundaries before it.
     pub fn new(covers: bool) -> Self {
-        Self { covers, steps: FxHashMap::default(), kept: 0 }
+        Self { covers, steps: FxHashMap::default(), kept: 0, notes: None }
+    }
+
+    /// An empty store of limited room: it notes what is touched, for [`Capacity`](super::capacity::Capacity) to
+    /// count, and its steps lie at boundaries, so that none outlives the boundary it stands for.
+    pub fn noting(rules: &Write) -> Self {
+        let notes = Notes { rules: rules.clone(), touched: Vec::new() };
+        Self { notes: Some(Box::new(notes)), ..Self::new(rules.covers()) }
     }
 
     /// Whether a write at one depth also stores the boundaries before it.
@@ -77,12 +104,14 @@ impl Store {
 
     /// Stores the boundary at `at` (and, if this store covers, all before it) until at least `expiry`.
     pub fn write(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
+        self.note(Touched::Used(scope, at));
         for PathStep { edge, leave, start } in tree.path(at) {
-            if leave > start {
+            let depth = self.boundary(leave);
+            if depth > start {
                 let steps = self.steps.entry((scope, edge)).or_default();
                 steps.retain(|step| step.expiry >= now);
                 let covered =
-                    if self.covers { cover(steps, leave, expiry) } else { mark(steps, leave, expiry) };
+                    if self.covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
                 if covered {
                     // Expiries never fall towards the root: what covers this edge covers the rest of the path.
                     break;
@@ -118,6 +147,9 @@ impl Store {
             for step in self.steps.get_mut(&(scope, edge)).into_iter().flatten() {
                 if step.depth <= leave.min(read) && step.expiry >= now {
                     step.expiry = renewed(step.expiry, expiry);
+                    if let Some(notes) = &mut self.notes {
+                        notes.touched.push(Touched::Used(scope, Cursor { edge, depth: step.depth }));
+                    }
                 }
             }
         }
@@ -136,16 +168,20 @@ impl Store {
     ) -> SimTime {
         let mut survivors: Vec<(EdgeId, Step)> = Vec::new();
         for place in kept {
-            for PathStep { edge, leave, .. } in tree.path(*place) {
+            for PathStep { edge, leave, start } in tree.path(*place) {
+                let covered = self.boundary(leave);
                 for step in self.steps.get(&(scope, edge)).into_iter().flatten() {
                     if self.covers {
-                        survivors.push((edge, Step { depth: step.depth.min(leave), ..*step }));
+                        if covered > start {
+                            survivors.push((edge, Step { depth: step.depth.min(covered), ..*step }));
+                        }
                     } else if step.depth == place.depth && place.depth <= leave {
                         survivors.push((edge, *step));
                     }
                 }
             }
         }
+        self.note(Touched::Dropped(scope));
         for PathStep { edge, .. } in tree.path(old) {
             self.steps.remove(&(scope, edge));
         }
@@ -162,6 +198,55 @@ impl Store {
             }
         }
         latest
+    }
+
+    /// What effects have touched since this was last asked, in that order.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        self.notes.as_mut().map(|notes| std::mem::take(&mut notes.touched)).unwrap_or_default()
+    }
+
+    /// The deepest boundary at or before `depth`: where room is limited, nothing else is stored.
+    pub fn boundary(&self, depth: Tokens) -> Tokens {
+        self.notes.as_ref().map_or(depth, |notes| notes.rules.boundary(depth))
+    }
+
+    /// The live steps on one edge, deepest first; dead ones are dropped.
+    pub fn live(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &[Step] {
+        let Some(steps) = self.steps.get_mut(&(scope, edge)) else { return &[] };
+        steps.retain(|step| step.expiry >= now);
+        steps
+    }
+
+    /// Stores one boundary on an edge, and nothing before it.
+    pub fn mark(&mut self, scope: Scope, edge: EdgeId, depth: Tokens, expiry: SimTime) {
+        mark(self.steps.entry((scope, edge)).or_default(), depth, expiry);
+    }
+
+    /// Drops the boundary at `depth` from an edge, and nothing else.
+    pub fn unmark(&mut self, scope: Scope, edge: EdgeId, depth: Tokens) {
+        if let Some(steps) = self.steps.get_mut(&(scope, edge)) {
+            steps.retain(|step| step.depth != depth);
+        }
+    }
+
+    /// Drops the boundaries deeper than `kept` from an edge of a store that covers.
+    pub fn cut(&mut self, scope: Scope, edge: EdgeId, kept: Tokens) {
+        let Some(steps) = self.steps.get_mut(&(scope, edge)) else { return };
+        // The shallowest step that reaches further says until when what is kept lives.
+        let deeper = steps.iter().skip(1).take_while(|step| step.depth >= kept).count();
+        steps.drain(..deeper);
+        steps[0].depth = steps[0].depth.min(kept);
+    }
+
+    /// Drops all of an edge.
+    pub fn clear(&mut self, scope: Scope, edge: EdgeId) {
+        self.steps.remove(&(scope, edge));
+    }
+
+    fn note(&mut self, touched: Touched) {
+        if let Some(notes) = &mut self.notes {
+            notes.touched.push(touched);
+        }
     }
 
     /// Edges with boundaries in this store, dead ones not yet swept included.

@@ -30,7 +30,7 @@ impl Stored {
 }
 
 /// The depths of these places.
-type Depths = SmallVec<[Tokens; 4]>;
+pub type Depths = SmallVec<[Tokens; 4]>;
 
 /// Which boundaries a request writes, when, and how a read is reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,10 @@ pub struct Write {
     pub when: When,
     /// How many bodies a routing key keeps on one machine.
     pub bodies: Bodies,
+    /// Most distinct live tokens that one machine's store holds, where a prefix that many prompts share counts once.
+    /// Above it the boundaries that were used longest ago are evicted, the deepest first. Unlimited if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_tokens: Option<u64>,
     /// The moment at which a write becomes visible to other requests.
     pub visible: Visible,
     /// Time added to that moment.
@@ -214,6 +218,10 @@ impl Write {
                 return Err((field, format!("must be {MOST_TOKENS} or less")));
             }
         }
+        let least = u64::from(self.min_tokens.max(1));
+        if self.capacity_tokens.is_some_and(|capacity| capacity < least) {
+            return Err(("capacity_tokens", format!("must be {least} or more, the least that can be read")));
+        }
         Ok(())
     }
 
@@ -336,6 +344,13 @@ impl Write {
         depths.iter().filter(reachable).map(|depth| tree.ancestor(shareable, *depth)).collect()
     }
 
+    /// The boundaries at these depths that lie in the tail that only this body has: nobody can read them, but they
+    /// take room. For a write that covers, the deepest one stands for those before it.
+    pub fn tail_boundaries(&self, body: &Stored, depths: &[Tokens]) -> Depths {
+        let boundaries = depths.iter().map(|depth| self.boundary(*depth));
+        boundaries.filter(|boundary| *boundary > body.shareable.depth).collect()
+    }
+
     /// `cached_tokens` of a prompt whose deepest live boundary is `boundary`: at most prompt - 1, floored to the
     /// report step, nothing below the minimum.
     ///
@@ -371,6 +386,7 @@ mod tests {
             body: Body::Prompt,
             when: When::Always,
             bodies: Bodies::Unbounded,
+            capacity_tokens: None,
             visible: Visible::FirstToken,
             lag: Span::ZERO,
         }
@@ -413,6 +429,18 @@ mod tests {
         assert_eq!(exact.report(1_024, 1_025), 1_024);
         assert_eq!(exact.report(0, 0), 0);
         assert_eq!((exact.depths(&body(1_023), &[]).len(), exact.depths(&body(1_024), &[]).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_capacity_holds_at_least_what_can_be_read() {
+        let with =
+            |capacity_tokens, min_tokens| Write { capacity_tokens, min_tokens, ..classic() }.validate();
+        for (capacity, min_tokens) in [(None, 1_024), (Some(1_024), 1_024), (Some(1), 0)] {
+            assert_eq!(with(capacity, min_tokens), Ok(()));
+        }
+        for (capacity, min_tokens) in [(1_023, 1_024), (0, 0)] {
+            assert_eq!(with(Some(capacity), min_tokens).unwrap_err().0, "capacity_tokens");
+        }
     }
 
     #[test]

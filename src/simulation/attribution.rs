@@ -30,7 +30,7 @@ pub struct Ledger {
     visible: Store,
     /// S5: those on this machine.
     here: Store,
-    /// S6: those unexpired, replaced ones included; only where bodies are replaced.
+    /// S6: those unexpired, replaced and evicted ones included; only where there are such.
     unexpired: Option<Store>,
     /// One cache for each partition, visible at once, with the lifetimes of the real one.
     perfectly_routed: Store,
@@ -70,7 +70,7 @@ impl Ledger {
             by_key: set(),
             visible: set(),
             here: set(),
-            unexpired: (rules.bodies == Bodies::One).then(set),
+            unexpired: (rules.bodies == Bodies::One || rules.capacity_tokens.is_some()).then(set),
             perfectly_routed: Store::new(true),
         }
     }

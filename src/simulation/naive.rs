@@ -10,6 +10,7 @@
 //! [`Model`] puts routing, store and attribution together, [`Traffic`] and [`Case`] make random small
 //! scenarios, and the tests compare.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -149,6 +150,8 @@ struct Sent {
     request: Request,
     routing_key: RoutingKey,
     route: Route,
+    /// Tokens shared with each earlier request.
+    shared: Vec<Tokens>,
     /// The boundary it read.
     read: Tokens,
     writes: bool,
@@ -178,6 +181,8 @@ struct Boundary {
     of: usize,
     depth: Tokens,
     expiry: SimTime,
+    /// The latest effect that wrote or renewed it, and its turn in that: renewals by routing key, then writes.
+    used: (usize, u32),
 }
 
 /// One request's sight of what is stored, at one moment.
@@ -211,6 +216,12 @@ struct Shelf {
     boundaries: Vec<Boundary>,
     /// Whether a write drops the former body of its routing key.
     replaces: bool,
+    /// Whether equal boundaries are apart if their routing keys, or their keys, are different.
+    apart: (bool, bool),
+    /// Most distinct live tokens of a machine.
+    capacity: Option<u64>,
+    /// Effects applied so far.
+    applied: usize,
 }
 
 impl Shelf {
@@ -229,9 +240,11 @@ impl Shelf {
     /// Renews what request number `of` read and stores what it writes, at these depths.
     fn apply(&mut self, of: usize, sent: &Sent, sight: &Sight, writes: &[Tokens]) {
         let Sent { routing_key: owner, expiry, read, .. } = *sent;
+        self.applied += 1;
         for boundary in &mut self.boundaries {
             if sight.reaches(boundary) && boundary.depth <= read {
                 boundary.expiry = boundary.expiry.max(expiry);
+                boundary.used = (self.applied, boundary.owner.0);
             }
         }
         let machine = sent.route.machine;
@@ -240,9 +253,63 @@ impl Shelf {
             let again = |b: &Boundary| sight.shared[b.of] >= b.depth && writes.contains(&b.depth);
             self.boundaries.retain(|b| (b.owner, b.machine) != (owner, machine) || again(b));
         }
-        let key = sent.request.key;
-        let written = writes.iter().map(|depth| Boundary { owner, key, machine, of, depth: *depth, expiry });
+        let (key, used) = (sent.request.key, (self.applied, u32::MAX));
+        let boundary = |depth: &Tokens| Boundary { owner, key, machine, of, depth: *depth, expiry, used };
+        let written: Vec<_> = writes.iter().map(boundary).collect();
+        for boundary in &written {
+            let scope = self.scope(boundary);
+            let copies = (0..self.boundaries.len()).filter(|number| {
+                let b = &self.boundaries[*number];
+                self.scope(b) == scope && b.depth == boundary.depth && sight.shared[b.of] >= b.depth
+            });
+            for copy in copies.collect::<Vec<_>>() {
+                self.boundaries[copy].used = used;
+            }
+        }
         self.boundaries.extend(written);
+    }
+
+    /// What tells equal boundaries apart.
+    fn scope(&self, boundary: &Boundary) -> (MachineId, Option<RoutingKey>, Option<Key>) {
+        let (by_owner, by_key) = self.apart;
+        let Boundary { machine, owner, key, .. } = *boundary;
+        (machine, by_owner.then_some(owner), by_key.then_some(key))
+    }
+
+    /// While a machine holds too many tokens, evicts the live boundary that was used longest ago, among those of one
+    /// effect the deepest. `shared` says how many tokens two requests have in common.
+    fn make_room(&mut self, machine: MachineId, now: SimTime, shared: &dyn Fn(usize, usize) -> Tokens) {
+        let Some(capacity) = self.capacity else { return };
+        loop {
+            let here = self.boundaries.iter().filter(|b| b.machine == machine);
+            let live: Vec<_> = here.filter(|b| b.expiry >= now).collect();
+            if self.distinct_tokens(&live, shared) <= capacity {
+                return;
+            }
+            let goes_first = |b: &&&Boundary| (b.used.0, Reverse(b.depth), b.used.1);
+            let victim = live.iter().min_by_key(goes_first).expect("no boundary, no tokens");
+            let (scope, of, depth) = (self.scope(victim), victim.of, victim.depth);
+            let copy = |b: &Boundary| self.scope(b) == scope && b.depth == depth && shared(b.of, of) >= depth;
+            let kept: Vec<_> = self.boundaries.iter().map(|b| !copy(b)).collect();
+            let mut kept = kept.into_iter();
+            self.boundaries.retain(|_| kept.next().expect("one for each"));
+        }
+    }
+
+    /// Tokens before these boundaries, each counted once in a scope.
+    fn distinct_tokens(&self, live: &[&Boundary], shared: &dyn Fn(usize, usize) -> Tokens) -> u64 {
+        let mut deepest = BTreeMap::new();
+        for b in live {
+            let depth = deepest.entry((self.scope(b), b.of)).or_insert(0);
+            *depth = b.depth.max(*depth);
+        }
+        let prefixes: Vec<_> = deepest.into_iter().collect();
+        let new_tokens = prefixes.iter().enumerate().map(|(number, ((scope, of), depth))| {
+            let before = prefixes[..number].iter().filter(|((other, _), _)| other == scope);
+            let known = before.map(|((_, other), end)| shared(*of, *other).min(*end)).max().unwrap_or(0);
+            u64::from(depth.saturating_sub(known))
+        });
+        new_tokens.sum()
     }
 }
 
@@ -254,20 +321,23 @@ struct Model {
     /// What routing keys are made of, in the order of first use.
     routing_keys: Vec<(u32, Head, Key)>,
     held: Shelf,
-    /// What would be held if a write replaced nothing.
-    never_replaced: Shelf,
+    /// What would be held if a write replaced nothing and there were room for all.
+    never_dropped: Shelf,
 }
 
 impl Model {
     fn new(routing: &Routing, write: &Write) -> Self {
-        let shelf = |replaces| Shelf { boundaries: Vec::new(), replaces };
+        let by_owner = write.when == When::Once || write.bodies == Bodies::One;
+        let apart = (by_owner, routing.key_role == KeyRole::Identity);
+        let shelf =
+            |replaces, capacity| Shelf { boundaries: Vec::new(), replaces, apart, capacity, applied: 0 };
         Self {
             routing: routing.clone(),
             write: write.clone(),
             sent: Vec::new(),
             routing_keys: Vec::new(),
-            held: shelf(write.bodies == Bodies::One),
-            never_replaced: shelf(false),
+            held: shelf(write.bodies == Bodies::One, write.capacity_tokens),
+            never_dropped: shelf(false, None),
         }
     }
 
@@ -312,8 +382,18 @@ impl Model {
             attribution: self.attribute(&request, &sight, found, cached),
         };
         let (expiry, ends) = (now + drawn.lifetime, now + drawn.timing.total);
-        let applied = false;
-        self.sent.push(Sent { request, routing_key, route, read, writes, expiry, visible_at, ends, applied });
+        self.sent.push(Sent {
+            request,
+            routing_key,
+            route,
+            shared,
+            read,
+            writes,
+            expiry,
+            visible_at,
+            ends,
+            applied: false,
+        });
         answer
     }
 
@@ -329,7 +409,12 @@ impl Model {
             let sight = self.sight(&sent.request, sent.route.machine, sent.visible_at, &shared);
             let writes = if sent.writes { self.written(text.tokens) } else { Vec::new() };
             self.held.apply(of, sent, &sight, &writes);
-            self.never_replaced.apply(of, sent, &sight, &writes);
+            self.never_dropped.apply(of, sent, &sight, &writes);
+            let shared = |one: usize, other: usize| match one == other {
+                true => self.sent[one].request.text.tokens,
+                false => self.sent[one.max(other)].shared[one.min(other)],
+            };
+            self.held.make_room(sent.route.machine, sent.visible_at, &shared);
             self.sent[of].applied = true;
         }
     }
@@ -574,7 +659,7 @@ impl Model {
             deepest(&|e| e.writes && readable(e), &stored),
             deepest(&|e| e.writes && visible(e), &stored),
             deepest(&|e| e.writes && here(e), &stored),
-            self.never_replaced.deepest(sight),
+            self.never_dropped.deepest(sight),
             found,
         ];
         for level in (1..levels.len()).rev() {
@@ -621,11 +706,12 @@ impl Model {
         if previous.is_prefix_of(text) { 0 } else { previous.tokens.min(text.tokens).saturating_sub(sent) }
     }
 
-    /// The same law in one sentence, where it holds (partial prefixes, always, any number of bodies): the
+    /// The same law in one sentence, where it holds (partial prefixes, always, any number of bodies, any room): the
     /// deepest boundary shared with any earlier request j here, visible by now, with t_i - t_j <= L_j.
     fn cached_by_the_sentence(&self, request: &Request, machine: MachineId) -> Option<Tokens> {
-        let Write { semantics, when, bodies, .. } = self.write;
-        if (semantics, when, bodies) != (Semantics::PartialPrefix, When::Always, Bodies::Unbounded) {
+        let Write { semantics, when, bodies, capacity_tokens, .. } = self.write;
+        let wanted = (Semantics::PartialPrefix, When::Always, Bodies::Unbounded, None);
+        if (semantics, when, bodies, capacity_tokens) != wanted {
             return None;
         }
         let shared = self.shared(&request.text);
@@ -901,6 +987,9 @@ impl Case {
         case.routing(&mut dice);
         case.write(&mut dice);
         case.times(&mut dice);
+        if dice.chance(33) {
+            case.capacity(&mut dice);
+        }
         case
     }
 
@@ -979,6 +1068,13 @@ impl Case {
         let lag = self.span(dice.one(&[0, 0, 0, 1, 2]));
         self.set("provider.write.lag", format_args!("'{lag}'"));
         self.set("provider.write.hidden_date", dice.chance(40));
+    }
+
+    /// Room for a few blocks, so that much is evicted.
+    fn capacity(&mut self, dice: &mut Dice) {
+        let block = u64::from(self.traffic.recordings[0].block_tokens);
+        let tokens = block * dice.one(&[3, 4, 6, 9, 14, 30]) + dice.below(block);
+        self.set("provider.write.capacity_tokens", tokens);
     }
 
     /// Lifetimes and latencies.
@@ -1115,6 +1211,19 @@ fn the_engine_agrees_with_the_naive_model() {
     assert!(cached > 10_000 && overflowed > 5_000, "{cached} read something, {overflowed} overflowed");
 }
 
+#[test]
+fn the_engine_agrees_where_all_share_one_small_room() {
+    let (mut evicted, mut dice) = (0, Dice::new(0));
+    for (name, mut case) in cases(800..1_000) {
+        case.set_all(&[("provider.routing.machines", "1"), ("provider.routing.pool", "1")]);
+        case.capacity(&mut dice);
+        let answers = case.compare().unwrap_or_else(|difference| panic!("{name}, {difference}"));
+        let lost = |answer: &Answer| answer.attribution.lost[Cause::Evicted as usize];
+        evicted += answers.iter().filter(|answer| lost(answer) > 0).count();
+    }
+    assert!(evicted > 1_000, "only {evicted} requests lost something to eviction");
+}
+
 /// Switches the planted bug on for this thread, and off again however the test ends.
 struct Planted;
 
@@ -1140,9 +1249,10 @@ fn a_planted_bug_is_found() {
     case.compare().unwrap_or_else(|difference| panic!("only the planted bug is found: {name}, {difference}"));
 }
 
-/// Where the metamorphic rules hold: every request writes, nothing is replaced, what is written is visible at
-/// once, and routing does not follow load (which depends on what was cached).
-const REGULAR: [(&str, &str); 6] = [
+/// Where the metamorphic rules hold: every request writes, nothing is replaced, there is room for all, what is
+/// written is visible at once, and routing does not follow load (which depends on what was cached).
+const REGULAR: [(&str, &str); 7] = [
+    ("provider.write.capacity_tokens", "1_000_000_000"),
     ("provider.write.when", "'always'"),
     ("provider.write.bodies", "'unbounded'"),
     ("provider.write.visible", "'arrival'"),
@@ -1237,6 +1347,29 @@ fn a_body_that_nobody_read_is_not_kept_alive() {
         (100, 200),
         (100, 100)
     ]));
+}
+
+#[test]
+fn what_was_used_longest_ago_makes_room_deepest_first() {
+    // Room for five blocks of 100 tokens. Used by the fourth request, [1] and [1, 2] outlive the younger [1, 2, 4].
+    let lines: [(u64, u64, &[u64]); 9] = [
+        (0, 0, &[1, 2, 3]),              // holds 300
+        (1, 0, &[1, 2, 4]),              // holds 400
+        (2, 0, &[5, 6]),                 // 600: [1, 2, 3] goes, last used at 0 s
+        (3, 0, &[1, 2, 3]),              // 600: [1, 2, 4] goes, last used at 1 s
+        (4, 0, &[1, 2, 3, 7]),           // 600: of [5] and [5, 6], last used at 2 s, the deeper goes
+        (5, 0, &[5, 6]),                 // 600: [1, 2, 3, 7] goes, last used at 4 s, deeper than [1, 2, 3]
+        (6, 0, &[1, 2, 3, 7]),           // 600: [5, 6] goes
+        (7, 0, &[8, 9, 10, 11, 12, 13]), // 1,100: all else goes, and then its own end
+        (8, 0, &[8, 9, 10, 11, 12, 13]),
+    ];
+    let small = [("provider.write.interval", "100"), ("provider.write.capacity_tokens", "500")];
+    let answers = Case::with(&Traffic::of(&lines), &small).compare().unwrap_or_else(|text| panic!("{text}"));
+    let cached: Vec<_> = answers.iter().map(|answer| answer.cached).collect();
+    assert_eq!(cached, [0, 200, 0, 200, 300, 100, 300, 0, 500]);
+    let evicted = |answer: &Answer| answer.attribution.lost[Cause::Evicted as usize];
+    let evicted: Vec<_> = answers.iter().map(evicted).collect();
+    assert_eq!(evicted, [0, 0, 0, 100, 0, 100, 100, 0, 100]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub enum Cause {
     OtherMachine,
     /// It was stored here and has expired.
     Expired,
-    /// It was stored here and has been replaced.
+    /// It was stored here and has been replaced, or evicted for want of room.
     Evicted,
     /// Lost to the boundary interval or to the rules of the report.
     Rounding,
