@@ -104,13 +104,15 @@ fn the_comparison_with_the_published_study_shows_what_the_files_say() {
 }
 
 #[test]
-fn after_the_change_of_june_only_another_layout_hits() {
+fn after_the_change_of_june_only_another_layout_or_a_mark_above_the_block_hits() {
     let rows = rows("results/regime-change/summary.csv");
     let shown = read("results/README.md");
-    assert_eq!(rows.len(), 64);
+    assert_eq!(rows.len(), 96);
+    const ABOVE: &str = r#"["context", "history"]"#;
     let of = |rewritten: &str, semantics: &str, changes: bool| -> Vec<&BTreeMap<String, String>> {
         let fits = |row: &&BTreeMap<String, String>| {
-            row["client.workload.agent.volatility.status_rewritten"] == rewritten
+            row["client.breakpoints"] != ABOVE
+                && row["client.workload.agent.volatility.status_rewritten"] == rewritten
                 && row["regime.0.provider.write.semantics"] == semantics
                 && (row["regime.0.at"] == "2d") == changes
         };
@@ -135,6 +137,22 @@ fn after_the_change_of_june_only_another_layout_hits() {
             ratio("breakpoints", true)
         );
         assert!(shown.contains(&line), "results/README.md lacks\n{line}");
+    }
+    // A mark above the block reads under breakpoints what partial prefixes read.
+    let marked = rows.iter().filter(|row| row["client.breakpoints"] == ABOVE);
+    let marked: Vec<_> =
+        marked.filter(|row| row["regime.0.provider.write.semantics"] == "breakpoints").collect();
+    for row in marked.iter().filter(|row| row["regime.0.at"] == "2d") {
+        let is_unchanged = |other: &&&BTreeMap<String, String>| {
+            let axes = |row: &BTreeMap<String, String>| {
+                let axes = row.iter().filter(|(name, _)| name.starts_with("client."));
+                axes.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+            };
+            other["regime.0.at"] != "2d" && axes(other) == axes(row)
+        };
+        let unchanged = marked.iter().find(is_unchanged).unwrap();
+        let difference = number(row, "token_hit_ratio") - number(unchanged, "token_hit_ratio");
+        assert!(difference.abs() < 0.005, "{row:?}");
     }
     for semantics in ["whole_body", "breakpoints"] {
         for row in of("call", semantics, true) {
