@@ -1,23 +1,31 @@
-//! `cachecast recommend`: how many buckets.
+//! `cachecast recommend`: what a client should do.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use toml::Value;
 
 use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk, word};
+use crate::cli::replay::recorded;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::preflight;
-use crate::experiment::recommend::{Card, Choice, INDIFFERENCE, RuleCard, recommend, scenario};
+use crate::experiment::choices::{Over, plain};
+use crate::experiment::metrics::{Row, summarize};
+use crate::experiment::objective::Unit;
+use crate::experiment::race::{Standing, day_factor};
+use crate::experiment::recommend::{Card, Formulas, Question, recommend, scenario};
 use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
+use crate::experiment::{ensemble, preflight, results};
 
-/// Say how many prompt_cache_key buckets to use: two formulas beside the simulation
+/// Say what a client should do, and what it costs if the provider is not what it seems
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Give a scenario, or the numbers you know:\n  cachecast recommend --rps 1.4 --prefix-tokens 6600 --prompt-tokens 6687"
+    after_help = "Give a scenario or a trace, or the numbers you know:\n  cachecast recommend --rps 1.4 --prefix-tokens 6600 --prompt-tokens 6687\n  cachecast recommend chat --objective cost --over 'client.key.strategy=[\"none\", \"per_user\", \"per_session\"]'"
 )]
 pub struct Recommend {
-    /// A scenario file, or the name of a shipped one
+    /// A scenario file, the name of a shipped one, or a trace (.jsonl, .jsonl.gz)
     #[arg(required_unless_present = "rps", conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
     scenario: Option<String>,
     /// Requests a second, all callers together
@@ -33,38 +41,87 @@ pub struct Recommend {
     /// Tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 300)]
     output_tokens: u32,
+    /// What to choose from: client paths with their values, such as client.key.buckets=1..64 [default: buckets]
+    #[arg(long, value_name = "PATH=VALUES")]
+    over: Vec<String>,
+    /// What is to be best: cost, token_hit_ratio, request_hit_ratio, ttft_p95 (or total_p50, ...), or
+    /// "weighted(cost: 0.7, ttft_p95: 0.3)"
+    #[arg(long, default_value = "token_hit_ratio")]
+    objective: String,
+    /// What must be kept to, such as "ttft_p95 < 3s" or "cost < 20" (USD a day); can be given several times
+    #[arg(long, value_name = "METRIC<BOUND")]
+    constraint: Vec<String>,
+    /// The difference that does not matter, in the objective's unit [default: 0.001 of a hit ratio, 1 % of others]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    within: Option<f64>,
+    /// Most replications of a choice [default: five times those of the scenario]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    most_seeds: Option<u32>,
+    /// A TOML file of plausible providers, in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    ensemble: Option<PathBuf>,
+    /// Write the recommended choice as a scenario
+    #[arg(long, value_name = "FILE.toml")]
+    save: Option<PathBuf>,
     /// A shipped provider profile, or the path of a profile file
     #[arg(long, value_name = "PROFILE")]
     provider: Option<String>,
+    /// Tokens in one block of a trace's hash_ids
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    block_tokens: Option<u32>,
+    /// Unit of a trace's timestamps: ms, s or ns
+    #[arg(long, value_parser = ["ms", "s", "ns"])]
+    time_unit: Option<String>,
     #[command(flatten)]
     common: Common,
 }
 
 impl Recommend {
     pub(super) fn answer(&self) -> Result<()> {
+        let question = self.question()?;
         let loaded = self.load()?;
         let bar = progress_bar(self.common.quiet);
-        let card = recommend(&loaded, |done, runs| {
+        let card = recommend(&loaded, &question, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
-        let format = self.common.format.unwrap_or_else(Format::for_stdout);
-        let mut words = format!("{}\n", headline(&card, &loaded));
-        if format == Format::Table {
-            for rule in &card.rules {
-                words += &format!("\nUnder routing `{}`: {}\n", rule.rule, verdict(rule));
-                words += &table(&card, std::slice::from_ref(rule), false).render(format);
-            }
-            return print(&format!("{words}\n{}\n", conclusion(&card)));
+        if let Some(file) = &self.save {
+            save(&card, &loaded, file)?;
         }
-        for rule in &card.rules {
-            words += &format!("Under routing `{}`: {}\n", rule.rule, verdict(rule));
+        let format = self.common.format.unwrap_or_else(Format::for_stdout);
+        let words = format!("{}\n\n{}", headline(&card, &loaded), conclusion(&card));
+        if format == Format::Table {
+            let choices = choices_table(&card).render(format);
+            let regrets = regrets_table(&card).map_or(String::new(), |table| {
+                format!("\nRegret under each plausible provider, {}:\n{}", unit(&card), table.render(format))
+            });
+            return print(&format!("{words}\n\n{choices}{regrets}"));
         }
         if !self.common.quiet {
-            talk(&format!("{words}{}", conclusion(&card)));
+            talk(&words);
         }
-        table(&card, &card.rules, true).print(format)
+        plain_table(&card).print(format)
+    }
+
+    fn question(&self) -> Result<Question> {
+        let over: Vec<Over> =
+            self.over.iter().map(|text| Over::parse(text)).collect::<Result<Vec<_>>>()?.concat();
+        if let Some(twice) = (1..over.len()).find(|at| over[..*at].iter().any(|o| o.path == over[*at].path)) {
+            return Err(Error::input("--over", format!("`{}` is there twice", over[twice].path)));
+        }
+        let constraint = |text: &String| {
+            text.parse().map_err(|message: String| Error::input(format!("--constraint {text}"), message))
+        };
+        let objective = self.objective.parse();
+        Ok(Question {
+            over,
+            objective: objective.map_err(|message: String| Error::input("--objective", message))?,
+            constraints: self.constraint.iter().map(constraint).collect::<Result<_>>()?,
+            within: self.within,
+            most_seeds: self.most_seeds,
+            ensemble: self.ensemble.as_deref().map(ensemble::read).transpose()?,
+        })
     }
 
     fn load(&self) -> Result<Loaded> {
@@ -75,10 +132,13 @@ impl Recommend {
             .map(|name| Change::new("provider.profile", from_here(name), "--provider"));
         changes.splice(0..0, provider);
         let loaded = match (&self.scenario, self.rps, self.prefix_tokens, self.prompt_tokens) {
+            (Some(trace), ..) if [".jsonl", ".jsonl.gz"].iter().any(|end| trace.ends_with(end)) => {
+                self.trace(trace, changes)?
+            }
             (Some(name), ..) => super::load(name, &changes)?,
             (None, Some(rps), Some(prefix), Some(prompt)) => {
                 let text = scenario(rps, prefix, prompt, self.output_tokens)?;
-                Loaded::from_text("recommend", "recommend", &text, std::path::Path::new(""), &changes)?
+                Loaded::from_text("recommend", "recommend", &text, Path::new(""), &changes)?
             }
             _ => {
                 return Err(Error::input(
@@ -98,168 +158,321 @@ impl Recommend {
             .warn(&preflight::warnings(&bucketed).into_iter().filter(about_traffic).collect::<Vec<_>>());
         Ok(loaded)
     }
+
+    /// A trace as a scenario.
+    fn trace(&self, trace: &str, mut changes: Vec<Change>) -> Result<Loaded> {
+        let (Some(block_tokens), Some(time_unit)) = (self.block_tokens, &self.time_unit) else {
+            return Err(Error::input(trace, "a trace needs --block-tokens and --time-unit"));
+        };
+        let mut described = recorded(trace, block_tokens, time_unit, "global");
+        if self.provider.is_none() {
+            described.push(Change::new("provider.profile", "openai-classic", "--provider"));
+        }
+        changes.splice(0..0, described);
+        Loaded::from_text("recommend", "recommend", "", Path::new(""), &changes)
+    }
+}
+
+/// Writes the recommended choice as a scenario.
+fn save(card: &Card, loaded: &Loaded, file: &Path) -> Result<()> {
+    let Some(choice) = card.recommended() else { return Ok(()) };
+    let origin = "the recommendation";
+    let choice = &card.choices[choice];
+    let changes: Vec<_> = card
+        .paths
+        .iter()
+        .zip(&choice.values)
+        .map(|(path, value)| Change { path: path.clone(), value: value.clone(), origin: origin.into() })
+        .chain((!choice.values.is_empty() && card.formulas.is_some()).then(|| {
+            let strategy = word(&choice.loaded.scenario.client.key.strategy);
+            Change::new("client.key.strategy", strategy, origin)
+        }))
+        .collect();
+    let mut changed = loaded.with(&changes)?;
+    // A trace beside the old file is not beside the new one.
+    for (name, workload) in &loaded.scenario.client.workload {
+        if let Some(trace) = &workload.trace {
+            let from = loaded.folder.join(&trace.file.path);
+            let path = std::path::absolute(&from).map_err(|error| Error::io(&from, "find", &error))?;
+            let at = format!("client.workload.{name}.trace.file.path");
+            changed = changed.with(&[Change::new(&at, path.display().to_string(), origin)])?;
+        }
+    }
+    results::write_file(file, |out| out.write_all(changed.to_toml().as_bytes()))
 }
 
 fn headline(card: &Card, loaded: &Loaded) -> String {
-    let Card { rpm, limited, minimum_buckets, recommended_buckets, limit_rpm, seeds, .. } = card;
-    let Scenario { client, provider, .. } = &loaded.scenario;
-    let mut words = format!(
-        "{rpm:.1} requests a minute; profile {}, {}; {seeds} replications, 95 % intervals",
-        provider.profile, provider.model
-    );
-    if *limited {
+    let Scenario { client, provider, seeds, .. } = &loaded.scenario;
+    let rate =
+        card.formulas.map_or(String::new(), |formulas| format!("{:.1} requests a minute; ", formulas.rpm));
+    let mut words =
+        format!("{rate}profile {}, {}; best by {}", provider.profile, provider.model, card.objective);
+    let asks_for_buckets = card.paths.iter().any(|path| path.to_string() == "client.key.buckets");
+    if let Some(Formulas { limited: true, limit_rpm, minimum_buckets, recommended_buckets, .. }) =
+        card.formulas
+        && asks_for_buckets
+    {
         words += &format!(
             "\n  minimum_buckets     = ceil(rpm / {limit_rpm}) = {minimum_buckets}\n  recommended_buckets = ceil(rpm / 10) = {recommended_buckets}"
         );
     }
+    if asks_for_buckets {
+        words += &format!(
+            "\n  simulated: buckets assigned by {}, overflow {}, costs of the input side",
+            word(&client.key.assign),
+            word(&provider.routing.overflow)
+        );
+        if client.key.strategy != Strategy::Buckets {
+            let strategy = word(&client.key.strategy);
+            words +=
+                &format!("\n  in place of client.key.strategy = {strategy}, which is shown as `as written`");
+        }
+    }
+    let (runs, exhaustive) = card.runs;
     words += &format!(
-        "\n  simulated: buckets assigned by {}, overflow {}, costs of the input side",
-        word(&client.key.assign),
-        word(&provider.routing.overflow)
+        "\n  {} choices, {seeds} replications and more where they decide something: {runs} runs of {exhaustive}; 95 % intervals",
+        card.choices.len()
     );
-    if client.key.strategy != Strategy::Buckets {
-        let strategy = word(&client.key.strategy);
-        words +=
-            &format!("\n  in place of client.key.strategy = {strategy}, which is shown as `as written`",);
+    words
+}
+
+/// What to do, and what it may cost.
+fn conclusion(card: &Card) -> String {
+    if card.is_hopeless() {
+        return "Nothing hits, whatever is chosen: look at the warnings, and at what can be shared.".into();
+    }
+    let Some(recommended) = card.recommended() else {
+        return "No choice keeps to the constraints: loosen one, or choose from more (--over).".into();
+    };
+    let name = |choice: usize| called(card, choice);
+    let standing = &card.own.standings[recommended];
+    let mut words =
+        format!("Recommended: {} ({} {})", name(recommended), card.objective, shown(card, standing.value));
+    if let Some(runner_up) = card.runner_up() {
+        let ahead = card.own.worse_by(&card.objective, runner_up, recommended);
+        let (word, sign) =
+            if ahead.is_some_and(|e| e.mean < 0.0) { ("better", -1.0) } else { ("worse", 1.0) };
+        let apart = differs(card, ahead.map(|e| e.scaled(sign)));
+        words += &format!("\nRunner-up: {}, {word} by {apart}, seed by seed", name(runner_up));
+    }
+    let as_good: Vec<_> = (0..card.choices.len()).filter(|choice| card.own.is_as_good(*choice)).collect();
+    words +=
+        &format!("\nAs good, within {}: {}", differs_by(card, card.own.indifference), ranges(card, &as_good));
+    words += &format!("\n\n{}", if_it_is_another(card, recommended));
+    words
+}
+
+/// What the choice costs under other providers than the one as written.
+fn if_it_is_another(card: &Card, recommended: usize) -> String {
+    let (regret, under) = card.worst_regret(recommended);
+    let loses = |regret: f64| match regret.is_finite() {
+        true => differs_by(card, regret),
+        false => "its place: it breaks a constraint".into(),
+    };
+    let mut words =
+        format!("Nobody outside knows the provider. Under {} plausible ones ", card.members.len());
+    words += &match regret > 0.0 {
+        true => format!("it loses at most {} to the best (under `{under}`).", loses(regret)),
+        false => "nothing does better.".into(),
+    };
+    let least = [(card.least_worst(), "worst-case"), (card.least_mean(), "mean")];
+    for (choice, what) in least {
+        let Some(choice) = choice else { continue };
+        let regret = if what == "mean" { card.mean_regret(choice) } else { card.worst_regret(choice).0 };
+        words += &format!("\nLeast {what} regret: {}, {}", called(card, choice), loses(regret));
+    }
+    let unmoved = card.where_buckets_do_not_help();
+    if !unmoved.is_empty() {
+        words += &format!("\nMore buckets than one do not help under: {}.", unmoved.join("; "));
     }
     words
 }
 
-/// What the simulation says under one rule.
-fn verdict(rule: &RuleCard) -> String {
-    let best = &rule.choices[rule.best];
-    let edge = if rule.best + 1 == rule.choices.len() { ", the most that were tried" } else { "" };
-    let mut words = format!(
-        "best {}{edge}; as good (within {} points, hardly slower): {}",
-        count(best.buckets),
-        INDIFFERENCE * 100.0,
-        ranges(rule)
-    );
-    let others = [rule.best.checked_sub(1), Some(rule.best + 1), (rule.best > 1).then_some(0)];
-    let against: Vec<_> = others
-        .into_iter()
-        .flatten()
-        .filter_map(|index| rule.choices.get(index))
-        .map(|other| format!("{} over {}", points(other.behind_best), other.buckets))
-        .chain(
-            rule.written
-                .as_ref()
-                .map(|written| format!("{} over the key as written", points(written.behind_best))),
-        )
-        .collect();
-    if !against.is_empty() {
-        words += &format!("\n  its lead in points of token hit ratio, seed by seed: {}", against.join(", "));
+/// A choice in words.
+fn called(card: &Card, choice: usize) -> String {
+    match (card.paths.as_slice(), card.choices[choice].values.as_slice()) {
+        ([path], [Value::Integer(1)]) if path.to_string() == "client.key.buckets" => "1 bucket".into(),
+        ([path], [value]) if path.to_string() == "client.key.buckets" => format!("{value} buckets"),
+        _ => card.choices[choice].name(&card.paths),
     }
-    words
 }
 
-fn count(buckets: u32) -> String {
-    if buckets == 1 { "1 bucket".into() } else { format!("{buckets} buckets") }
-}
-
-/// The choices as good as the best, neighbours joined: "2-5, 8-18".
-fn ranges(rule: &RuleCard) -> String {
+/// Choices, neighbours joined: "2-5, 8-18".
+fn ranges(card: &Card, choices: &[usize]) -> String {
+    let short = |choice: usize| match card.choices[choice].values.as_slice() {
+        [value] => plain(value),
+        _ => card.choices[choice].name(&card.paths),
+    };
+    let is_counted =
+        card.choices.iter().all(|choice| matches!(choice.values.as_slice(), [Value::Integer(_)] | []));
     let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &index in &rule.as_good {
+    for &choice in choices {
         match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == index => *last = index,
-            _ => ranges.push((index, index)),
+            Some((_, last)) if is_counted && *last + 1 == choice => *last = choice,
+            _ => ranges.push((choice, choice)),
         }
     }
     let words = |&(first, last): &(usize, usize)| {
-        let [first_count, last_count] = [first, last].map(|index| rule.choices[index].buckets);
-        if first == last { first_count.to_string() } else { format!("{first_count}-{last_count}") }
+        if first == last { short(first) } else { format!("{}-{}", short(first), short(last)) }
     };
-    ranges.iter().map(words).collect::<Vec<_>>().join(", ")
+    let separator = if is_counted { ", " } else { "; " };
+    ranges.iter().map(words).collect::<Vec<_>>().join(separator)
 }
 
-fn points(difference: Option<Estimate>) -> String {
-    estimate(difference.map(|e| e.scaled(100.0)), 2)
+/// Unit and size in which values of the objective are shown to a person.
+fn unit(card: &Card) -> &'static str {
+    match card.objective.unit() {
+        Unit::Share => "points",
+        Unit::UsdPerDay => "USD a day",
+        Unit::Seconds => "s",
+        Unit::Relative => "of the first choice's",
+    }
 }
 
-fn table(card: &Card, rules: &[RuleCard], with_rule: bool) -> Table {
-    let mut header = if with_rule { vec!["rule"] } else { vec![] };
-    header.extend([
-        "buckets",
-        "token_hit_ratio",
-        "request_hit_ratio",
-        "behind_best",
-        "ttft_p95_s",
-        "total_p95_s",
-        "usd_per_day",
-        "note",
-    ]);
-    let mut table = Table::new(header);
-    for rule in rules {
-        if let Some(written) = &rule.written {
-            table.row(line(rule, written, with_rule, "", "as written"));
+fn points(card: &Card) -> f64 {
+    if card.objective.unit() == Unit::Share { 100.0 } else { 1.0 }
+}
+
+fn shown(card: &Card, value: Option<Estimate>) -> String {
+    match card.objective.unit() {
+        Unit::Share => estimate(value, 4),
+        _ => format!("{} {}", estimate(value, 2), unit(card)),
+    }
+}
+
+fn differs(card: &Card, difference: Option<Estimate>) -> String {
+    format!("{} {}", estimate(difference.map(|e| e.scaled(points(card))), 2), unit(card))
+}
+
+fn differs_by(card: &Card, difference: f64) -> String {
+    differs(card, Some(Estimate { mean: difference, half_width: None }))
+}
+
+/// Why a choice stands out.
+fn notes(card: &Card, choice: usize) -> String {
+    let buckets = match card.choices[choice].values.as_slice() {
+        [Value::Integer(count)] => u32::try_from(*count).ok(),
+        _ => None,
+    };
+    let formula = card.formulas.filter(|formulas| formulas.limited).zip(buckets);
+    let notes = [
+        (card.recommended() == Some(choice), "recommended"),
+        (card.own.best == Some(choice), "best"),
+        (card.own.best != Some(choice) && card.own.is_as_good(choice), "as good"),
+        (!card.own.standings[choice].feasible, "breaks a constraint"),
+        (formula.is_some_and(|(formulas, count)| count == formulas.minimum_buckets), "minimum_buckets"),
+        (
+            formula.is_some_and(|(formulas, count)| count == formulas.recommended_buckets),
+            "recommended_buckets",
+        ),
+    ];
+    notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| *note).collect::<Vec<_>>().join(", ")
+}
+
+/// Values of a choice, one for each path.
+fn values(card: &Card, choice: usize) -> Vec<Field> {
+    let choice = &card.choices[choice];
+    match choice.values.is_empty() {
+        true => {
+            let written = std::iter::once(Field::from("as written"));
+            written.chain(std::iter::repeat_n(Field::from(""), card.paths.len() - 1)).collect()
         }
-        for (index, choice) in rule.choices.iter().enumerate() {
-            let notes = [
-                (index == rule.best, "best"),
-                (index != rule.best && rule.as_good.contains(&index), "as good"),
-                (card.limited && choice.buckets == card.minimum_buckets, "minimum_buckets"),
-                (card.limited && choice.buckets == card.recommended_buckets, "recommended_buckets"),
-            ];
-            let notes: Vec<_> = notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| *note).collect();
-            table.row(line(rule, choice, with_rule, &choice.buckets.to_string(), &notes.join(", ")));
-        }
+        false => choice.values.iter().map(|value| plain(value).into()).collect(),
+    }
+}
+
+fn paths(card: &Card) -> Vec<String> {
+    let short = |index: usize| card.paths[index].keys().last().cloned().unwrap_or_default();
+    let is_unique =
+        |index: usize| (0..card.paths.len()).all(|other| other == index || short(other) != short(index));
+    let name = |index: usize| if is_unique(index) { short(index) } else { card.paths[index].to_string() };
+    (0..card.paths.len()).map(name).collect()
+}
+
+/// Numbers of one standing that a person wants beside the objective.
+fn numbers(standing: &Standing, day: f64) -> [Field; 4] {
+    let rows: Vec<&Row> = standing.rows.iter().collect();
+    let estimate = |name: &str, scale: f64| summarize(&rows, name).map(|e| e.scaled(scale));
+    [
+        Field::Estimate(estimate("token_hit_ratio", 1.0), 4),
+        Field::Estimate(estimate("ttft_p95_ms", 1e-3), 2),
+        Field::Estimate(estimate("total_p95_ms", 1e-3), 2),
+        Field::Estimate(estimate("cost_usd", day), 2),
+    ]
+}
+
+const NUMBERS: [&str; 4] = ["token_hit_ratio", "ttft_p95_s", "total_p95_s", "usd_per_day"];
+
+/// Every choice under the scenario's own provider, with its regrets under the others.
+fn choices_table(card: &Card) -> Table {
+    let header = paths(card).into_iter().chain(NUMBERS.map(String::from));
+    let mut table =
+        Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)));
+    for (index, choice) in card.choices.iter().enumerate() {
+        let standing = &card.own.standings[index];
+        let scaled = |regret: f64| Some(regret * points(card)).filter(|regret| regret.is_finite());
+        let mut row = values(card, index);
+        row.extend(numbers(standing, day_factor(&choice.loaded)));
+        row.push(Field::Estimate(standing.behind.map(|e| e.scaled(points(card))), 2));
+        row.push(Field::Number(scaled(card.worst_regret(index).0), 2));
+        row.push(Field::Number(scaled(card.mean_regret(index)), 2));
+        row.push(notes(card, index).into());
+        table.row(row);
     }
     table
 }
 
-/// One choice.
-fn line(rule: &RuleCard, choice: &Choice, with_rule: bool, buckets: &str, note: &str) -> Vec<Field> {
-    let seconds = |value: Option<Estimate>| Field::Estimate(value.map(|e| e.scaled(1e-3)), 2);
-    let mut line: Vec<Field> = if with_rule { vec![rule.rule.into()] } else { vec![] };
-    line.extend([
-        buckets.into(),
-        Field::Estimate(choice.token_hit_ratio, 4),
-        Field::Estimate(choice.request_hit_ratio, 4),
-        Field::Estimate(choice.behind_best, 4),
-        seconds(choice.ttft_p95_ms),
-        seconds(choice.total_p95_ms),
-        Field::Estimate(choice.usd_per_day, 2),
-        note.into(),
-    ]);
-    line
+/// Regrets of the few choices that a person would weigh, under each member.
+fn regrets_table(card: &Card) -> Option<Table> {
+    let written = card.choices.iter().position(|choice| choice.values.is_empty());
+    let mut weighed: Vec<usize> =
+        [card.recommended(), card.runner_up(), card.least_worst(), card.least_mean(), written]
+            .into_iter()
+            .flatten()
+            .collect();
+    weighed.sort_unstable();
+    weighed.dedup();
+    if weighed.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(
+        ["provider".to_string(), "its best".to_string()]
+            .into_iter()
+            .chain(weighed.iter().map(|choice| called(card, *choice))),
+    );
+    for (member, finish) in &card.members {
+        let best = finish.best.map_or("none".to_string(), |best| called(card, best));
+        let regret = |choice: &usize| match finish.standings[*choice].feasible {
+            true => Field::Estimate(finish.standings[*choice].behind.map(|e| e.scaled(points(card))), 2),
+            false => "breaks a constraint".into(),
+        };
+        let row = [Field::from(member.name.clone()), best.into()];
+        table.row(row.into_iter().chain(weighed.iter().map(regret)));
+    }
+    Some(table)
 }
 
-/// Whether the rules agree, and what to do if they do not.
-fn conclusion(card: &Card) -> String {
-    if card.is_hopeless() {
-        return "Nothing hits, whatever the number of buckets: look at the warnings, and at what can be shared.".into();
-    }
-    let mut words = match card.agreed() {
-        Some(buckets) => format!("Both rules agree: {}; no number does better.", count(buckets)),
-        None => {
-            let (buckets, loss) = card.least_regret();
-            let best =
-                |rule: &RuleCard| format!("`{}` wants {}", rule.rule, count(rule.recommended().buckets));
-            format!(
-                "The rules disagree, and nobody outside knows which is true: {}.\n\
-                 Least regret: {}; whichever is true, that loses at most {:.2} points of token hit ratio to the best.",
-                card.rules.iter().map(best).collect::<Vec<_>>().join(", "),
-                count(buckets),
-                100.0 * loss
-            )
+/// For programs: every choice under every provider.
+fn plain_table(card: &Card) -> Table {
+    let header = ["provider".to_string()].into_iter().chain(paths(card));
+    let rest = ["seeds", "objective", "regret", "feasible"].map(String::from);
+    let mut table =
+        Table::new(header.chain(rest).chain(NUMBERS.map(String::from)).chain(["note".to_string()]));
+    for (member, finish) in &card.members {
+        for (index, choice) in card.choices.iter().enumerate() {
+            let standing = &finish.standings[index];
+            let mut row = vec![Field::from(member.name.clone())];
+            row.extend(values(card, index));
+            row.extend([
+                Field::from(standing.rows.len().to_string()),
+                Field::Estimate(standing.value, 6),
+                Field::Estimate(standing.behind, 6),
+                u8::from(standing.feasible).to_string().into(),
+            ]);
+            row.extend(numbers(standing, day_factor(&choice.loaded)));
+            row.push(notes(card, index).into());
+            table.row(row);
         }
-    };
-    let level = |rule: &RuleCard| {
-        let behind = rule.written.as_ref().and_then(|written| written.behind_best);
-        behind.is_some_and(|e| e.mean + e.half_width.unwrap_or(0.0) <= INDIFFERENCE)
-    };
-    if card.rules.iter().all(level) {
-        words += "\nThe key as written does as well under both: there is no reason to change it.";
-        return words;
     }
-    let ahead = |rule: &&RuleCard| {
-        let behind = rule.written.as_ref().and_then(|written| written.behind_best);
-        behind.is_some_and(|e| e.mean + e.half_width.unwrap_or(0.0) < -INDIFFERENCE)
-    };
-    if let Some(rule) = card.rules.iter().find(ahead) {
-        words +=
-            &format!("\nUnder `{}` no number of buckets reaches the key as written: keep that.", rule.rule);
-    }
-    words
+    table
 }

@@ -61,16 +61,9 @@ impl Replay {
 
     /// The trace as a scenario.
     fn load(&self) -> Result<Loaded> {
-        let file = |field: &str| format!("client.workload.trace.trace.file.{field}");
-        let mut changes = vec![
-            Change::new("provider.profile", self.provider.as_str(), "--provider"),
-            Change::new("client.key.strategy", "recorded", "replay"),
-            Change::new(&file("path"), self.trace.as_str(), "TRACE"),
-            Change::new(&file("block_tokens"), i64::from(self.block_tokens), "--block-tokens"),
-            Change::new(&file("time_unit"), self.time_unit.as_str(), "--time-unit"),
-            Change::new(&file("ids"), self.ids.as_str(), "--ids"),
-            Change::new(&file("skip_bad"), self.skip_bad, "--skip-bad"),
-        ];
+        let mut changes = recorded(&self.trace, self.block_tokens, &self.time_unit, &self.ids);
+        changes.push(Change::new("provider.profile", self.provider.as_str(), "--provider"));
+        changes.push(Change::new(&file("skip_bad"), self.skip_bad, "--skip-bad"));
         changes.extend(self.common.changes()?);
         let mut loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes)?;
         if let Some(lifetime) = &self.lifetime {
@@ -89,4 +82,20 @@ impl Replay {
         }
         Ok(loaded)
     }
+}
+
+/// Path of a field of the one trace of a scenario.
+fn file(field: &str) -> String {
+    format!("client.workload.trace.trace.file.{field}")
+}
+
+/// A scenario of one trace, by the flags that describe its file.
+pub(super) fn recorded(trace: &str, block_tokens: u32, time_unit: &str, ids: &str) -> Vec<Change> {
+    vec![
+        Change::new("client.key.strategy", "recorded", "a trace"),
+        Change::new(&file("path"), trace, "TRACE"),
+        Change::new(&file("block_tokens"), i64::from(block_tokens), "--block-tokens"),
+        Change::new(&file("time_unit"), time_unit, "--time-unit"),
+        Change::new(&file("ids"), ids, "--ids"),
+    ]
 }

@@ -144,26 +144,41 @@ impl Row {
 
 /// One metric over replications, with its interval.
 pub fn summarize(rows: &[&Row], name: &str) -> Option<Estimate> {
-    jackknife(rows.len(), statistic(rows, name)?)
+    let statistic = statistic(rows, name)?;
+    jackknife(rows.len(), |left_out| statistic.of(left_out))
 }
 
 /// The difference of a metric between two variants, replication by replication (common random numbers).
 pub fn paired_difference(rows: &[&Row], baseline: &[&Row], name: &str) -> Option<Estimate> {
     let (this, that) = (statistic(rows, name)?, statistic(baseline, name)?);
-    jackknife(rows.len().min(baseline.len()), |left_out| Some(this(left_out)? - that(left_out)?))
+    jackknife(rows.len().min(baseline.len()), |left_out| Some(this.of(left_out)? - that.of(left_out)?))
 }
 
-/// A metric of all replications, or of all but one; missing where any replication misses it.
-fn statistic(rows: &[&Row], name: &str) -> Option<impl Fn(Option<usize>) -> Option<f64>> {
+/// A metric over some replications.
+#[derive(Clone, Debug)]
+pub struct Statistic {
+    above: Sum,
+    below: Option<Sum>,
+}
+
+impl Statistic {
+    /// Its value over all of them, or all but one.
+    pub fn of(&self, left_out: Option<usize>) -> Option<f64> {
+        match &self.below {
+            None => self.above.mean(left_out),
+            Some(below) => self.above.ratio(below, left_out),
+        }
+    }
+}
+
+/// A metric over some replications; missing where any of them misses it.
+pub fn statistic(rows: &[&Row], name: &str) -> Option<Statistic> {
     let sum = |name: &str| Sum::of(rows.iter().map(|row| row.get(name)));
     let (above, below) = match COLUMNS[column(name)].summary {
         Summary::Mean => (sum(name)?, None),
         Summary::Ratio(above, below) => (sum(above)?, Some(sum(below)?)),
     };
-    Some(move |left_out| match &below {
-        None => above.mean(left_out),
-        Some(below) => above.ratio(below, left_out),
-    })
+    Some(Statistic { above, below })
 }
 
 /// Latencies: exact mean and maximum, quantiles from a histogram of microseconds within 0.1 %.

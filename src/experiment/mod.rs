@@ -3,7 +3,8 @@
 //! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
 //! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
-//! into [`tables`] of a [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
+//! into [`tables`] of a [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`]
+//! are judged by an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers.
 
 pub mod scenario;
 pub mod axes;
@@ -16,4 +17,8 @@ pub mod requests;
 pub mod sweep;
 pub mod tables;
 pub mod folder;
+pub mod objective;
+pub mod choices;
+pub mod race;
+pub mod ensemble;
 pub mod recommend;

@@ -1,21 +1,24 @@
-//! How many buckets: two formulas beside the simulation, under two rival routing rules.
+//! What should a client do? A search over its own choices, judged under every plausible provider.
 //!
-//! The formulas know only the rate. The simulation also knows that every bucket starts cold, cools down when it is
-//! asked too seldom, and what overflow costs. It is played under `home` (the documented rule) and under `pool`
-//! (which fits the public bucketing study better), because nobody outside knows which is true.
+//! Two formulas stand beside the simulation, since they are what people use. The formulas know only the rate; the
+//! simulation also knows that every bucket starts cold, cools down when it is asked too seldom, and what overflow
+//! costs. What the provider really does is not known: each choice is played under an ensemble of providers, and its
+//! regret under each is what it loses there to the best.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use toml::Value;
 
 use crate::client::key::Strategy;
+use crate::document::KeyPath;
 use crate::error::{Error, Result};
-use crate::experiment::metrics::{Row, paired_difference, summarize};
+use crate::experiment::choices::{Choice, Over, choices};
+use crate::experiment::ensemble::{Member, plausible};
+use crate::experiment::objective::{Constraint, Objective, Unit};
 use crate::experiment::preflight::requests_per_minute;
-use crate::experiment::scenario::{Change, Loaded};
-use crate::experiment::statistics::Estimate;
-use crate::experiment::sweep::{Finished, Plan};
-use crate::provider::routing::{Overflow, Routing};
+use crate::experiment::race::{Finish, Indifference, Rules, race};
+use crate::experiment::scenario::Loaded;
+use crate::provider::routing::Overflow;
 
 /// Requests a minute that a bucket is filled to by the recommended formula, leaving a third of the limit free.
 const COMFORTABLE_RPM: f64 = 10.0;
@@ -23,129 +26,167 @@ const COMFORTABLE_RPM: f64 = 10.0;
 /// The highest rate that is simulated request by request.
 const MOST_RPS: f64 = 1_000.0;
 
-/// The most bucket counts that are simulated.
-const MOST_CHOICES: usize = 24;
+/// The most bucket counts that are simulated where none are named.
+const MOST_COUNTS: usize = 24;
 
-/// Token hit ratios closer than this are as good as equal: a tenth of a point.
-pub const INDIFFERENCE: f64 = 0.001;
+/// Hit ratios closer than this are as good as equal: a tenth of a point.
+const SHARES_APART: f64 = 0.001;
 
-/// A choice as good as the best may be slower by this share of its time to first token.
-const SLOWER: f64 = 0.05;
-
-/// Choices whose time to first token (p95) is beyond this multiple of the fastest are not candidates.
-const TOO_SLOW: f64 = 1.5;
+/// Costs and times closer than this share of the best are as good as equal.
+const RELATIVELY_APART: f64 = 0.01;
 
 /// With fewer replications an interval says next to nothing.
 const LEAST_SEEDS: u32 = 5;
 
+/// Replications under each member of an ensemble to begin with, if the scenario has more.
+const MEMBER_SEEDS: u32 = 8;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What to choose from; nothing asks for a number of buckets.
+    pub over: Vec<Over>,
+    /// What is to be best.
+    pub objective: Objective,
+    /// What must be kept to.
+    pub constraints: Vec<Constraint>,
+    /// The difference that does not matter, in the objective's unit; absent a tenth of a point of a hit ratio, or 1 %.
+    pub within: Option<f64>,
+    /// Most replications of a choice; absent five times those of the scenario.
+    pub most_seeds: Option<u32>,
+    /// The plausible providers; absent those of [`plausible`].
+    pub ensemble: Option<Vec<Member>>,
+}
+
 /// A recommendation with everything it rests on.
 #[derive(Clone, Debug)]
 pub struct Card {
+    /// The formulas, where the traffic is generated and the key is what is asked for.
+    pub formulas: Option<Formulas>,
+    /// What was to be best.
+    pub objective: Objective,
+    /// Where the choices differ.
+    pub paths: Vec<KeyPath>,
+    /// The choices.
+    pub choices: Vec<Choice>,
+    /// How they stand under the scenario's own provider.
+    pub own: Finish,
+    /// How they stand under each plausible provider.
+    pub members: Vec<(Member, Finish)>,
+    /// Replications played, and those that an exhaustive comparison at the cap would take.
+    pub runs: (usize, usize),
+}
+
+/// What the rate alone says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Formulas {
     /// Mean requests a minute of the traffic.
     pub rpm: f64,
+    /// The limit of the first formula.
+    pub limit_rpm: u32,
+    /// Whether anything overflows at all; without a limit the formulas mean nothing.
+    pub limited: bool,
     /// ceil(rpm / limit): no bucket above the limit on average.
     pub minimum_buckets: u32,
     /// ceil(rpm / 10): room for bursts.
     pub recommended_buckets: u32,
-    /// Whether anything overflows at all; without a limit the formulas mean nothing.
-    pub limited: bool,
-    /// The limit of the first formula.
-    pub limit_rpm: u32,
-    /// Replications behind every interval.
-    pub seeds: u32,
-    /// The choices under each routing rule.
-    pub rules: Vec<RuleCard>,
 }
 
-/// What the simulation says under one routing rule.
-#[derive(Clone, Debug)]
-pub struct RuleCard {
-    /// The rule's name.
-    pub rule: &'static str,
-    /// Every bucket count that was simulated.
-    pub choices: Vec<Choice>,
-    /// Position of the best choice: the highest token hit ratio among those that are not far slower than others.
-    pub best: usize,
-    /// Positions of the choices that are as good: with 95 % confidence (pointwise) within [`INDIFFERENCE`] of the
-    /// best, and hardly slower. The best is among them.
-    pub as_good: Vec<usize>,
-    /// The scenario's own keying, where that is not buckets.
-    pub written: Option<Choice>,
-}
-
-/// One bucket count.
-#[derive(Clone, Debug)]
-pub struct Choice {
-    /// The count.
-    pub buckets: u32,
-    /// Share of prompt tokens read from the cache.
-    pub token_hit_ratio: Option<Estimate>,
-    /// Share of requests with cached tokens.
-    pub request_hit_ratio: Option<Estimate>,
-    /// 95th percentile of the time to first token.
-    pub ttft_p95_ms: Option<Estimate>,
-    /// 95th percentile of the time to the end of the answer.
-    pub total_p95_ms: Option<Estimate>,
-    /// Cost of one day.
-    pub usd_per_day: Option<Estimate>,
-    /// Token hit ratio of the best choice minus that of this one, seed by seed.
-    pub behind_best: Option<Estimate>,
-    /// Time to first token (p95) of this choice minus that of the best, seed by seed.
-    pub slower_than_best_ms: Option<Estimate>,
-}
-
-impl Choice {
-    fn new(buckets: u32, rows: &[&Row], best: &[&Row], day: f64) -> Self {
-        Self {
-            buckets,
-            token_hit_ratio: summarize(rows, "token_hit_ratio"),
-            request_hit_ratio: summarize(rows, "request_hit_ratio"),
-            ttft_p95_ms: summarize(rows, "ttft_p95_ms"),
-            total_p95_ms: summarize(rows, "total_p95_ms"),
-            usd_per_day: summarize(rows, "cost_usd").map(|cost| cost.scaled(day)),
-            behind_best: paired_difference(best, rows, "token_hit_ratio"),
-            slower_than_best_ms: paired_difference(rows, best, "ttft_p95_ms"),
-        }
-    }
-
-    fn is_as_good_as(&self, best: &Self) -> bool {
-        let upper = |e: Estimate| e.mean + e.half_width.unwrap_or(0.0);
-        let patience = best.ttft_p95_ms.map_or(0.0, |ttft| ttft.mean * SLOWER);
-        self.behind_best.is_some_and(|behind| upper(behind) <= INDIFFERENCE)
-            && self.slower_than_best_ms.is_some_and(|slower| upper(slower) <= patience)
-    }
-}
-
-impl RuleCard {
-    /// The choice to take: the fewest buckets among those as good as the best.
-    pub fn recommended(&self) -> &Choice {
-        &self.choices[self.as_good[0]]
+impl Formulas {
+    fn of(loaded: &Loaded) -> Option<Self> {
+        let workloads = loaded.scenario.client.workload.values();
+        let rpm = workloads.map(requests_per_minute).sum::<Option<f64>>()?;
+        let routing = &loaded.scenario.provider.routing;
+        let buckets = |each: f64| (rpm / each).ceil().max(1.0).min(f64::from(u32::MAX)) as u32;
+        Some(Self {
+            rpm,
+            limit_rpm: routing.limit_rpm,
+            limited: routing.overflow != Overflow::None,
+            minimum_buckets: buckets(f64::from(routing.limit_rpm)),
+            recommended_buckets: buckets(COMFORTABLE_RPM),
+        })
     }
 }
 
 impl Card {
-    /// Whether no choice ever hits: then the number of buckets is not what is wrong.
+    /// Whether no choice ever hits: then the choice is not what is wrong.
     pub fn is_hopeless(&self) -> bool {
-        let hits = |choice: &Choice| choice.request_hit_ratio.is_some_and(|ratio| ratio.mean > 0.0);
-        !self.rules.iter().any(|rule| rule.choices.iter().chain(&rule.written).any(hits))
+        let finishes = std::iter::once(&self.own).chain(self.members.iter().map(|(_, finish)| finish));
+        let mut rows = finishes.flat_map(|finish| &finish.standings).flat_map(|standing| &standing.rows);
+        !rows.any(|row| row.get("hit_requests").is_some_and(|hits| hits > 0.0))
     }
 
-    /// The smallest bucket count that is as good as the best under every rule, if there is one.
-    pub fn agreed(&self) -> Option<u32> {
-        let (first, others) = self.rules.split_first()?;
-        let everywhere = |index: &&usize| others.iter().all(|card| card.as_good.contains(index));
-        first.as_good.iter().find(everywhere).map(|index| first.choices[*index].buckets)
+    /// What a choice loses to the best under one member; infinite where it breaks a constraint and others do not.
+    pub fn regret(&self, member: &Finish, choice: usize) -> f64 {
+        let standing = &member.standings[choice];
+        match (member.best, standing.behind) {
+            (None, _) => 0.0,
+            (_, Some(behind)) if standing.feasible => behind.mean.max(0.0),
+            _ => f64::INFINITY,
+        }
     }
 
-    /// The bucket count that loses least to the best where it loses most, with that loss in token hit ratio.
-    pub fn least_regret(&self) -> (u32, f64) {
-        let loss = |rule: &RuleCard, index: usize| {
-            rule.choices[index].behind_best.map_or(f64::INFINITY, |behind| behind.mean)
-        };
-        let worst = |index: usize| self.rules.iter().map(|rule| loss(rule, index)).fold(0.0, f64::max);
-        let choices = &self.rules[0].choices;
-        let best = (0..choices.len()).min_by(|a, b| worst(*a).total_cmp(&worst(*b))).unwrap_or(0);
-        (choices[best].buckets, worst(best))
+    /// A choice's greatest regret, and the name of the member where it is.
+    pub fn worst_regret(&self, choice: usize) -> (f64, &str) {
+        let regrets =
+            self.members.iter().map(|(member, finish)| (self.regret(finish, choice), &*member.name));
+        regrets.rev().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, ""))
+    }
+
+    /// A choice's mean regret, by the members' weights.
+    pub fn mean_regret(&self, choice: usize) -> f64 {
+        let weights: f64 = self.members.iter().map(|(member, _)| member.weight).sum();
+        let regrets = self.members.iter().map(|(member, finish)| member.weight * self.regret(finish, choice));
+        regrets.sum::<f64>() / weights.max(f64::MIN_POSITIVE)
+    }
+
+    /// The first choice whose regret, by some measure, is hardly greater than the least.
+    fn least(
+        &self,
+        among: impl Iterator<Item = usize> + Clone,
+        measure: impl Fn(usize) -> f64,
+    ) -> Option<usize> {
+        let least = among.clone().map(&measure).fold(f64::INFINITY, f64::min);
+        let mut among = among;
+        among.find(|choice| measure(*choice) <= least + self.own.indifference)
+    }
+
+    /// Of the choices as good as the best under the scenario's own provider, the one with the least worst-case
+    /// regret under all others, and of such the first. `None` if no choice keeps to the constraints.
+    pub fn recommended(&self) -> Option<usize> {
+        let as_good = (0..self.choices.len()).filter(|choice| self.own.is_as_good(*choice));
+        self.least(as_good, |choice| self.worst_regret(choice).0)
+    }
+
+    /// The best of the others under the scenario's own provider.
+    pub fn runner_up(&self) -> Option<usize> {
+        let recommended = self.recommended()?;
+        let behind =
+            |choice: &usize| self.own.standings[*choice].behind.map_or(f64::INFINITY, |behind| behind.mean);
+        let others = (0..self.choices.len()).filter(|choice| *choice != recommended);
+        others
+            .filter(|choice| self.own.standings[*choice].feasible)
+            .min_by(|a, b| behind(a).total_cmp(&behind(b)))
+    }
+
+    /// The choice that loses least where it loses most.
+    pub fn least_worst(&self) -> Option<usize> {
+        self.least(0..self.choices.len(), |choice| self.worst_regret(choice).0)
+    }
+
+    /// The choice that loses least on average.
+    pub fn least_mean(&self) -> Option<usize> {
+        self.least(0..self.choices.len(), |choice| self.mean_regret(choice))
+    }
+
+    /// The members under which one bucket is as good as any number of them.
+    pub fn where_buckets_do_not_help(&self) -> Vec<&str> {
+        let is_count = self.paths.len() == 1 && self.paths[0].to_string() == "client.key.buckets";
+        let one = self.choices.iter().position(|choice| choice.values == [Value::Integer(1)]);
+        let Some(one) = one.filter(|_| is_count) else { return Vec::new() };
+        let as_good =
+            self.members.iter().filter(|(_, finish)| finish.best.is_some() && finish.is_as_good(one));
+        as_good.map(|(member, _)| &*member.name).collect()
     }
 }
 
@@ -177,49 +218,116 @@ pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens:
     ))
 }
 
-/// Simulates bucket counts under both rules; `progress` is told of the runs done and the runs to do.
-pub fn recommend(loaded: &Loaded, progress: impl Fn(usize, usize) + Sync) -> Result<Card> {
-    let workloads = &loaded.scenario.client.workload;
-    if loaded.scenario.seeds < LEAST_SEEDS {
+/// Answers a question; `progress` is told of the replications done and of those that may be to do.
+pub fn recommend(
+    loaded: &Loaded,
+    question: &Question,
+    progress: impl Fn(usize, usize) + Sync,
+) -> Result<Card> {
+    check(loaded, question)?;
+    let formulas = Formulas::of(loaded);
+    let over = match question.over.as_slice() {
+        [] => vec![default_choices(loaded, formulas)],
+        given => given.to_vec(),
+    };
+    let choices = choices(loaded, &over)?;
+    let ensemble = match &question.ensemble {
+        Some(members) => members.clone(),
+        None => plausible(loaded)?,
+    };
+    let rules = rules(loaded, question);
+    let exhaustive = choices.len() * rules.most_seeds as usize;
+    let under_members = choices.len() * rules.first_seeds.min(MEMBER_SEEDS) as usize * ensemble.len();
+    let (done, own_runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let tick = || {
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        progress(done, done.max(choices.len() * rules.first_seeds as usize + under_members));
+    };
+    let all: Vec<Loaded> = choices.iter().map(|choice| choice.loaded.clone()).collect();
+    let own = race(&all, &rules, &|| {
+        own_runs.fetch_add(1, Ordering::Relaxed);
+        tick();
+    })?;
+    let first_seeds = rules.first_seeds.min(MEMBER_SEEDS);
+    let of_member = Rules { first_seeds, most_seeds: rules.first_seeds, ..rules.clone() };
+    let under = |member: Member| {
+        if member.changes.is_empty() {
+            return Ok((member, own.clone()));
+        }
+        let changed: Vec<Loaded> =
+            all.iter().map(|loaded| loaded.with(&member.changes)).collect::<Result<_>>()?;
+        let finish = race(&changed, &of_member, &tick)?;
+        Ok((member, finish))
+    };
+    let members = ensemble.into_iter().map(under).collect::<Result<_>>()?;
+    let paths = over.into_iter().map(|over| over.path).collect();
+    let runs = (own_runs.into_inner(), exhaustive);
+    Ok(Card { formulas, objective: rules.objective, paths, choices, own, members, runs })
+}
+
+fn rules(loaded: &Loaded, question: &Question) -> Rules {
+    let seeds = loaded.scenario.seeds;
+    let by_default = match question.objective.unit() {
+        Unit::Share => Indifference::Absolute(SHARES_APART),
+        Unit::UsdPerDay | Unit::Seconds | Unit::Relative => Indifference::Share(RELATIVELY_APART),
+    };
+    let exact = loaded.is_deterministic();
+    Rules {
+        objective: question.objective.clone(),
+        constraints: question.constraints.clone(),
+        indifference: question.within.map_or(by_default, Indifference::Absolute),
+        first_seeds: if exact { 1 } else { seeds },
+        most_seeds: if exact { 1 } else { question.most_seeds.unwrap_or(5 * seeds).max(seeds) },
+    }
+}
+
+fn check(loaded: &Loaded, question: &Question) -> Result<()> {
+    if loaded.scenario.seeds < LEAST_SEEDS && !loaded.is_deterministic() {
         return Err(loaded.error("seeds", format!("must be {LEAST_SEEDS} or more for a recommendation")));
     }
-    if let Some((name, _)) = workloads.iter().find(|(_, workload)| workload.key.is_some()) {
+    if let Some((upper, lower)) = Constraint::contradiction(&question.constraints) {
+        let message = format!("`{upper}` and `{lower}` cannot both hold");
+        return Err(Error::input("--constraint", message));
+    }
+    if question.within.is_some_and(|within| !(within > 0.0 && within.is_finite())) {
+        return Err(Error::input("--within", "must be above zero"));
+    }
+    let turns_the_key = question.over.is_empty()
+        || question.over.iter().any(|over| over.path.keys().get(1).is_some_and(|key| key == "key"));
+    let mut workloads = loaded.scenario.client.workload.iter();
+    if let Some((name, _)) = workloads.find(|(_, workload)| turns_the_key && workload.key.is_some()) {
         let message =
             "a recommendation turns client.key, which this workload does not use: take its own key out";
         return Err(loaded.error(&format!("client.workload.{name}.key"), message));
     }
-    let rates: Option<Vec<f64>> = workloads.values().map(requests_per_minute).collect();
-    let rpm: f64 = rates
-        .ok_or_else(|| {
-            loaded.error("client.workload", "a recommendation needs generated traffic, not a trace")
-        })?
-        .iter()
-        .sum();
-    let limit_rpm = loaded.scenario.provider.routing.limit_rpm;
-    let buckets_at = |per_bucket: f64| (rpm / per_bucket).ceil().max(1.0).min(f64::from(u32::MAX)) as u32;
-    let (minimum_buckets, recommended_buckets) =
-        (buckets_at(f64::from(limit_rpm)), buckets_at(COMFORTABLE_RPM));
-    let counts = choices(minimum_buckets, recommended_buckets);
-    let rules = ["home", "pool"];
-    let written = usize::from(loaded.scenario.client.key.strategy != Strategy::Buckets);
-    let runs = (counts.len() + written) * loaded.scenario.seeds as usize * rules.len();
-    let done = AtomicUsize::new(0);
-    let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, runs);
-    let rules = rules.iter().map(|rule| rule_card(loaded, rule, &counts, &tick)).collect::<Result<_>>()?;
-    let seeds = loaded.scenario.seeds;
-    let limited = loaded.scenario.provider.routing.overflow != Overflow::None;
-    Ok(Card { limited, rpm, minimum_buckets, recommended_buckets, limit_rpm, seeds, rules })
+    Ok(())
 }
 
-/// The bucket counts to simulate: all up to twice the recommended one or, if those are too many, about equally
-/// spaced ratios of them; both formulas' answers and their neighbours always.
-fn choices(minimum: u32, recommended: u32) -> Vec<u32> {
+/// What to choose from where nothing is said: a number of buckets or, for requests with keys of their own, whether to
+/// keep those.
+fn default_choices(loaded: &Loaded, formulas: Option<Formulas>) -> Over {
+    let path = |field: &str| KeyPath::from_iter(["client", "key", field]);
+    if loaded.scenario.client.key.strategy == Strategy::Recorded {
+        let values = ["none", "constant", "per_session"].map(Value::from).to_vec();
+        return Over { path: path("strategy"), values };
+    }
+    let counts = match formulas {
+        Some(formulas) => counts(formulas.minimum_buckets, formulas.recommended_buckets),
+        // A trace: powers of two.
+        None => (0..8).map(|power| 1 << power).collect(),
+    };
+    Over { path: path("buckets"), values: counts.into_iter().map(|n| Value::Integer(i64::from(n))).collect() }
+}
+
+/// All counts up to twice the recommended one or, if those are too many, about equally spaced ratios of them; both
+/// formulas' answers and their neighbours always.
+fn counts(minimum: u32, recommended: u32) -> Vec<u32> {
     let most = recommended.saturating_mul(2).max(4);
-    let mut counts: Vec<u32> = if most as usize <= MOST_CHOICES {
+    let mut counts: Vec<u32> = if most as usize <= MOST_COUNTS {
         (1..=most).collect()
     } else {
-        let ratio = libm::pow(f64::from(most), 1.0 / (MOST_CHOICES as f64 - 7.0));
-        let spaced = (0..MOST_CHOICES - 6).map(|step| libm::pow(ratio, step as f64).round() as u32);
+        let ratio = libm::pow(f64::from(most), 1.0 / (MOST_COUNTS as f64 - 7.0));
+        let spaced = (0..MOST_COUNTS - 6).map(|step| libm::pow(ratio, step as f64).round() as u32);
         let near = |count: u32| [count - 1, count, count + 1];
         spaced.chain(near(minimum.max(2))).chain(near(recommended)).collect()
     };
@@ -228,93 +336,17 @@ fn choices(minimum: u32, recommended: u32) -> Vec<u32> {
     counts
 }
 
-fn rule_card(
-    loaded: &Loaded,
-    rule: &'static str,
-    counts: &[u32],
-    tick: &(impl Fn() + Sync),
-) -> Result<RuleCard> {
-    let written = loaded.scenario.client.key.strategy;
-    let Routing { pool, machines, .. } = loaded.scenario.provider.routing;
-    let under_rule = loaded.with(&[
-        Change::new("provider.routing.rule", rule, "recommend"),
-        Change::new("provider.routing.pool", i64::from(pool.min(machines)), "recommend"),
-        Change::new("attribution", false, "recommend"),
-        Change::new("sweep", toml::Table::new(), "recommend"),
-    ])?;
-    let play = |loaded: &Loaded| {
-        Plan::new(loaded)?.play(&Finished::default(), |_, _, _| {
-            tick();
-            true
-        })
-    };
-    let values: Vec<Value> = counts.iter().map(|count| Value::Integer(i64::from(*count))).collect();
-    let axis = toml::Table::from_iter([
-        ("path".to_string(), Value::String("client.key.buckets".into())),
-        ("values".to_string(), Value::Array(values)),
-    ]);
-    let rows = play(&under_rule.with(&[
-        Change::new("client.key.strategy", "buckets", "recommend"),
-        Change::new("sweep.axis", vec![axis], "recommend"),
-    ])?)?;
-    let rows: Vec<Vec<&Row>> = rows.0.iter().map(|rows| rows.iter().collect()).collect();
-    let best = best_of(&rows);
-    let day = day_factor(loaded);
-    let choice = |buckets, of_choice: &[&Row]| Choice::new(buckets, of_choice, &rows[best], day);
-    let choices: Vec<_> = counts.iter().zip(&rows).map(|(count, rows)| choice(*count, rows)).collect();
-    let as_good = |index: &usize| *index == best || choices[*index].is_as_good_as(&choices[best]);
-    let as_good = (0..choices.len()).filter(as_good).collect();
-    let written = match written {
-        Strategy::Buckets => None,
-        _ => {
-            let rows = play(&under_rule)?;
-            Some(choice(0, &rows.0[0].iter().collect::<Vec<_>>()))
-        }
-    };
-    Ok(RuleCard { rule, choices, best, as_good, written })
-}
-
-/// The highest token hit ratio among the choices that are not far slower than the fastest; of equals, the fewest
-/// buckets.
-fn best_of(rows: &[Vec<&Row>]) -> usize {
-    let mean = |index: usize, name: &str| summarize(&rows[index], name).map_or(0.0, |estimate| estimate.mean);
-    let fastest = (0..rows.len()).map(|index| mean(index, "ttft_p95_ms")).fold(f64::INFINITY, f64::min);
-    let candidates = (0..rows.len()).filter(|index| mean(*index, "ttft_p95_ms") <= TOO_SLOW * fastest);
-    let ratio = |index: &usize| mean(*index, "token_hit_ratio");
-    candidates.rev().max_by(|a, b| ratio(a).total_cmp(&ratio(b))).unwrap_or(0)
-}
-
-/// How often the counted part of a run fits into a day.
-fn day_factor(loaded: &Loaded) -> f64 {
-    let counted = loaded.scenario.duration - loaded.scenario.warmup;
-    86_400.0 / counted.seconds()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
-    fn the_formulas_of_the_public_study() {
-        let text = scenario(1.4, 6_600, 6_687, 300).unwrap();
-        let loaded =
-            Loaded::from_text("r", "r", &text, Path::new(""), &[Change::new("seeds", 5, "test")]).unwrap();
-        let card = recommend(&loaded, |_, _| ()).unwrap();
-        assert_eq!((card.minimum_buckets, card.recommended_buckets), (6, 9));
-        for rule in &card.rules {
-            assert!(rule.as_good.contains(&rule.best));
-            assert_eq!(rule.choices[rule.best].behind_best.unwrap().mean, 0.0);
-        }
-    }
-
-    #[test]
-    fn choices_hold_both_answers_and_stay_few() {
+    fn counts_hold_both_answers_and_stay_few() {
         for (minimum, recommended) in [(1, 1), (6, 9), (8, 12), (400, 600), (1, 1_000_000)] {
-            let choices = choices(minimum, recommended);
-            assert!(choices.len() <= MOST_CHOICES + 2 && choices[0] == 1);
-            assert!([1, minimum, recommended].iter().all(|count| choices.contains(count)), "{choices:?}");
-            assert!(choices.windows(2).all(|pair| pair[0] < pair[1]));
+            let counts = counts(minimum, recommended);
+            assert!(counts.len() <= MOST_COUNTS + 2 && counts[0] == 1);
+            assert!([1, minimum, recommended].iter().all(|count| counts.contains(count)), "{counts:?}");
+            assert!(counts.windows(2).all(|pair| pair[0] < pair[1]));
         }
     }
 

@@ -186,6 +186,11 @@ impl Loaded {
         Self::resolved(&self.name, &self.folder, self.document.clone(), changes)
     }
 
+    /// The scenario as a file's text, with everything that was laid over it. Comments are lost.
+    pub fn to_toml(&self) -> String {
+        self.document.table().to_string()
+    }
+
     /// An error about one of its paths, with the line it stands on.
     pub fn error(&self, path: &str, message: impl std::fmt::Display) -> Error {
         match path.parse() {

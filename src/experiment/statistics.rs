@@ -14,9 +14,9 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The same in another unit.
+    /// The same in another unit, or with the other sign.
     pub fn scaled(self, factor: f64) -> Self {
-        Self { mean: self.mean * factor, half_width: self.half_width.map(|half| half * factor) }
+        Self { mean: self.mean * factor, half_width: self.half_width.map(|half| half * factor.abs()) }
     }
 }
 

@@ -1,0 +1,229 @@
+//! A race among choices: replications are added only where they still decide something.
+//!
+//! All choices meet the same seeds (common random numbers) and are compared with the best so far, seed by seed. A
+//! choice leaves the race when it is clearly worse (its difference lies above zero with 99.5 % confidence) or settled
+//! (the 95 % interval of its difference is narrower than the indifference); the others get more replications, up to
+//! a cap. Intervals are pointwise, and looking at them several times makes them a little narrower than they say:
+//! hence the stricter level for leaving as worse.
+
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::experiment::metrics::{Row, statistic};
+use crate::experiment::objective::{Constraint, Objective};
+use crate::experiment::run::replicate;
+use crate::experiment::scenario::Loaded;
+use crate::experiment::statistics::{Estimate, t_quantile};
+use crate::units::Span;
+
+/// How a race is run.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What is to be best.
+    pub objective: Objective,
+    /// What must be kept to.
+    pub constraints: Vec<Constraint>,
+    /// Differences below this are none: in the objective's unit, or a share of the best's value.
+    pub indifference: Indifference,
+    /// Replications to begin with.
+    pub first_seeds: u32,
+    /// Most replications of a choice.
+    pub most_seeds: u32,
+}
+
+/// A difference that does not matter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Indifference {
+    /// In the objective's unit.
+    Absolute(f64),
+    /// As a share of the best choice's value.
+    Share(f64),
+}
+
+/// Choices whose time to first token (p95) is beyond this multiple of the fastest are no candidates.
+const TOO_SLOW: f64 = 1.5;
+
+/// Confidence with which a choice leaves the race as worse.
+const CLEARLY: f64 = 0.995;
+
+/// How a choice stands at the end.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its replications.
+    pub rows: Vec<Row>,
+    /// The objective, in its own sense.
+    pub value: Option<Estimate>,
+    /// How much worse than the best it is, seed by seed; less is better, 0 for the best.
+    pub behind: Option<Estimate>,
+    /// Whether it keeps to the constraints, and is not far slower than the fastest.
+    pub feasible: bool,
+}
+
+impl Standing {
+    /// How much worse than the best it may be, with 95 % confidence.
+    pub fn behind_at_most(&self) -> f64 {
+        self.behind.map_or(f64::INFINITY, |behind| behind.mean + behind.half_width.unwrap_or(0.0))
+    }
+}
+
+/// The end of a race.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The choices, in their order.
+    pub standings: Vec<Standing>,
+    /// The best feasible choice; `None` if none is feasible.
+    pub best: Option<usize>,
+    /// The indifference, in the objective's unit.
+    pub indifference: f64,
+    /// What the objective's terms were scaled with.
+    scales: Vec<f64>,
+}
+
+impl Finish {
+    /// Whether a choice is as good as the best: within the indifference with 95 % confidence.
+    pub fn is_as_good(&self, index: usize) -> bool {
+        let standing = &self.standings[index];
+        self.best == Some(index) || standing.feasible && standing.behind_at_most() <= self.indifference
+    }
+
+    /// How much worse than another a choice is, on the seeds that both have.
+    pub fn worse_by(&self, objective: &Objective, index: usize, other: usize) -> Option<Estimate> {
+        let [rows, others] = [index, other].map(|index| &self.standings[index].rows);
+        behind(objective, &self.scales, rows, others)
+    }
+}
+
+/// Runs a race; `ran` is told of every replication.
+pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Result<Finish> {
+    let mut runners = Runners { rules, rows: vec![Vec::new(); choices.len()], day: day_factor(&choices[0]) };
+    let mut seeds = rules.first_seeds.min(rules.most_seeds);
+    let mut active: Vec<usize> = (0..choices.len()).collect();
+    loop {
+        runners.run(choices, &active, seeds, ran)?;
+        let Some(best) = runners.best() else { return Ok(runners.finish(None)) };
+        let unsettled: Vec<usize> =
+            (0..choices.len()).filter(|index| !runners.is_settled(*index, best)).collect();
+        if unsettled.is_empty() || seeds == rules.most_seeds {
+            return Ok(runners.finish(Some(best)));
+        }
+        seeds = rules.most_seeds.min(seeds + (seeds / 2).max(5));
+        active = unsettled;
+        active.push(best);
+    }
+}
+
+/// The choices while they run.
+struct Runners<'a> {
+    rules: &'a Rules,
+    rows: Vec<Vec<Row>>,
+    day: f64,
+}
+
+impl Runners<'_> {
+    /// Brings some choices up to so many replications.
+    fn run(
+        &mut self,
+        choices: &[Loaded],
+        active: &[usize],
+        seeds: u32,
+        ran: &(impl Fn() + Sync),
+    ) -> Result<()> {
+        let missing = |&index: &usize| {
+            let has = self.rows[index].len() as u32;
+            (has..seeds).map(move |seed| (index, seed))
+        };
+        let jobs: Vec<(usize, u32)> = active.iter().flat_map(missing).collect();
+        let played = jobs.par_iter().map(|&(index, seed)| {
+            let report = replicate(&choices[index], seed, |_| ())?;
+            ran();
+            Ok(report.row)
+        });
+        for ((index, _), row) in jobs.iter().zip(played.collect::<Result<Vec<_>>>()?) {
+            self.rows[*index].push(row);
+        }
+        Ok(())
+    }
+
+    fn all(&self, index: usize) -> Vec<&Row> {
+        self.rows[index].iter().collect()
+    }
+
+    /// Several terms are relative to the first choice's first replications, so that their scales never change.
+    fn scales(&self) -> Vec<f64> {
+        let reference: Vec<&Row> = self.rows[0].iter().take(self.rules.first_seeds as usize).collect();
+        self.rules.objective.scales(&reference, self.day).unwrap_or_default()
+    }
+
+    fn value(&self, index: usize) -> Option<Estimate> {
+        self.rules.objective.estimate(&self.all(index), &self.scales())
+    }
+
+    fn behind(&self, index: usize, best: usize) -> Option<Estimate> {
+        behind(&self.rules.objective, &self.scales(), &self.rows[index], &self.rows[best])
+    }
+
+    fn is_feasible(&self, index: usize) -> bool {
+        let ttft = |index: usize| {
+            statistic(&self.all(index), "ttft_p95_ms").and_then(|ttft| ttft.of(None)).unwrap_or(f64::INFINITY)
+        };
+        let fastest = (0..self.rows.len()).map(ttft).fold(f64::INFINITY, f64::min);
+        let rows = self.all(index);
+        ttft(index) <= TOO_SLOW * fastest
+            && self.rules.constraints.iter().all(|constraint| constraint.holds(&rows, self.day))
+    }
+
+    /// The best feasible choice so far; of equals, the first.
+    fn best(&self) -> Option<usize> {
+        let sign = if self.rules.objective.more_is_better() { -1.0 } else { 1.0 };
+        let mean = |index: &usize| self.value(*index).map_or(f64::INFINITY, |value| sign * value.mean);
+        let feasible = (0..self.rows.len()).filter(|index| self.is_feasible(*index));
+        feasible.min_by(|a, b| mean(a).total_cmp(&mean(b)))
+    }
+
+    fn indifference(&self, best: usize) -> f64 {
+        match self.rules.indifference {
+            Indifference::Absolute(difference) => difference,
+            Indifference::Share(share) => self.value(best).map_or(0.0, |value| share * value.mean.abs()),
+        }
+    }
+
+    /// Whether more replications of a choice would change nothing.
+    fn is_settled(&self, index: usize, best: usize) -> bool {
+        if index == best || !self.is_feasible(index) {
+            return true;
+        }
+        let Some(behind) = self.behind(index, best) else { return true };
+        // A single replication of something drawn from nothing is exact.
+        let Some(half_width) = behind.half_width else { return true };
+        let degrees = self.rows[index].len().min(self.rows[best].len()) - 1;
+        let strict = half_width * t_quantile(CLEARLY, degrees) / t_quantile(0.95, degrees);
+        behind.mean - strict > 0.0 || half_width <= self.indifference(best)
+    }
+
+    fn finish(self, best: Option<usize>) -> Finish {
+        let standing = |index: usize| Standing {
+            rows: self.rows[index].clone(),
+            value: self.value(index),
+            behind: best.and_then(|best| self.behind(index, best)),
+            feasible: self.is_feasible(index),
+        };
+        let indifference = best.map_or(0.0, |best| self.indifference(best));
+        let standings = (0..self.rows.len()).map(standing).collect();
+        Finish { standings, best, indifference, scales: self.scales() }
+    }
+}
+
+/// How much worse some replications are than others, on the seeds that both have.
+fn behind(objective: &Objective, scales: &[f64], rows: &[Row], others: &[Row]) -> Option<Estimate> {
+    let common = rows.len().min(others.len());
+    let [rows, others]: [Vec<&Row>; 2] = [rows, others].map(|rows| rows[..common].iter().collect());
+    objective.worse_by(&rows, &others, scales)
+}
+
+/// How often the counted part of a run fits into a day; 1 for a trace, which lasts as long as it lasts.
+pub fn day_factor(loaded: &Loaded) -> f64 {
+    match loaded.scenario.duration {
+        Span::UNLIMITED => 1.0,
+        duration => Span::DAY.seconds() / (duration - loaded.scenario.warmup).seconds(),
+    }
+}
