@@ -98,7 +98,11 @@ fn a_recommendation_loses_no_more_than_what_does_not_matter_in_95_of_100() {
 /// machine here, where it finds nothing.
 #[test]
 fn under_home_the_best_count_lies_between_the_limit_and_the_lifetime() {
-    let cold = [("provider.routing.overflow", "random".into()), ("provider.routing.fanout", 63.into())];
+    let cold = [
+        ("client.key.assign", "random".into()),
+        ("provider.routing.overflow", "random".into()),
+        ("provider.routing.fanout", 63.into()),
+    ];
     let card = ask(&load(&cold), Some(Vec::new()));
     let counts: Vec<i64> = card.choices.iter().map(|choice| choice.values[0].as_integer().unwrap()).collect();
     let recommended = counts[card.recommended().unwrap()];
