@@ -94,7 +94,8 @@ fn a_paused_status_block_lets_whole_bodies_hit_until_it_comes_back() {
         client.workload.agent.reaction.pause_calls=3",
     );
     // The second call misses; the third is the first without the block, and misses what had it; three calls more
-    // read the body before them, the last of which ends the pause.
+    // read the body before them, the last of which ends the pause. After the next miss the block is left out again, and
+    // what follows repeats the last body without it.
     let expected = [
         (50_700, 0),
         (50_950, 0),
@@ -103,10 +104,34 @@ fn a_paused_status_block_lets_whole_bodies_hit_until_it_comes_back() {
         (51_100, 50_850),
         (51_350, 51_100),
         (52_200, 0),
-        (51_850, 0),
+        (51_850, 51_350),
         (52_100, 51_850),
     ];
     assert_eq!(reads(&calls)[..9], expected);
+}
+
+#[test]
+fn a_paused_turn_is_repeated_by_the_turn_after_it() {
+    // A pause that begins in mid-turn: the calls without the block repeat what later turns repeat too.
+    let calls = outcomes(
+        AGENT,
+        "provider.write.semantics=partial_prefix
+        client.workload.agent.agent.turns=2
+        client.workload.agent.agent.calls=3
+        client.workload.agent.reaction.after_miss=pause_status
+        client.workload.agent.reaction.pause_calls=20
+        client.workload.agent.reaction.miss_below=1.0",
+    );
+    // The second call reads less than the first one's 50,700 tokens, and so begins the pause.
+    let expected = [
+        (50_700, 0),
+        (50_950, 50_000),
+        (50_600, 50_000),
+        (50_750, 50_600),
+        (51_000, 50_750),
+        (51_250, 51_000),
+    ];
+    assert_eq!(reads(&calls), expected);
 }
 
 /// Theory: a period of n calls begins with a clean one, which reads nothing and writes its whole prompt B; the others
@@ -349,6 +374,36 @@ fn a_warm_call_writes_what_a_cold_fan_out_would_compute_in_every_child() {
 }
 
 #[test]
+fn a_warm_call_writes_where_its_children_look() {
+    // Behind the root's answer, and with a status block above the children's tasks: on caches that store at marks.
+    let calls = tree(
+        "provider.write.semantics=breakpoints
+        client.workload.tree.volatility.status_tokens=600
+        client.workload.tree.fork_tree.order=warm_first
+        client.workload.tree.fork_tree.merge=false
+        client.workload.tree.fork_tree.branching=[2]
+        client.breakpoints=[\"history\"]",
+    );
+    let expected = [(0.0, 5_700, 0), (2.0, 5_150, 5_000), (3.0, 5_850, 5_150), (3.0, 5_850, 5_150)];
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn children_behind_the_same_new_head_share_what_is_said_behind_it() {
+    let calls = tree(
+        "client.workload.tree.volatility.head_tokens=20
+        client.workload.tree.volatility.head_changes=minute
+        client.workload.tree.fork_tree.branching=[4]
+        client.workload.tree.fork_tree.merge=false
+        client.workload.tree.fork_tree.stagger=uniform(60s..100s)",
+    );
+    // The root and its first child in minute 0, the others, one after another, in minute 1: the first of them finds
+    // nothing behind the new head, and the others what it wrote, up to their own tasks.
+    let cached: Vec<_> = calls.iter().map(|(_, _, cached)| *cached).collect();
+    assert_eq!(cached, [0, 5_120, 0, 5_170, 5_170], "{calls:?}");
+}
+
+#[test]
 fn the_nodes_of_a_tree_share_a_key_by_session_by_branch_or_not_at_all() {
     for (strategy, keys) in [("constant", 1), ("per_session", 1), ("per_branch", 3), ("per_node", 7)] {
         let mut seen: Vec<_> = outcomes(TREE, &format!("client.key.strategy={strategy}"))
@@ -381,30 +436,77 @@ fn accounts_share_nothing_and_stickiness_keeps_a_session_in_one() {
 
 #[test]
 fn explicit_continuation_contaminates_nobody_and_implicit_continuation_does() {
-    let with = |continuation: &str| {
-        play(CHAT, &format!("client.gateway.continuation={continuation}\nprovider.routing.rule=random"))
+    // An answer takes 5 s, so that calls of both sessions are in flight at once.
+    let with = |changes: &str| {
+        play(
+            CHAT,
+            &format!(
+                "provider.routing.rule=random
+                provider.latency.per_output_token=100ms
+                duration=60s
+                client.workload.chat.arrivals.rate=every 30s
+                {changes}"
+            ),
+        )
     };
     let contaminated = |outcomes: &[Outcome]| outcomes.iter().filter(|call| call.contaminated).count();
-    let (alone, _) = with("none");
-    let (explicit, report) = with("explicit");
+    let (alone, _) = with("client.gateway.continuation=none");
+    let (explicit, report) = with("client.gateway.continuation=explicit");
     assert_eq!((contaminated(&alone), contaminated(&explicit)), (0, 0));
     assert_eq!(report.row.get("contaminated_requests"), Some(0.0));
     // A response is continued where it was given, so that a fleet without affinity does not matter.
     for call in explicit.iter().filter(|call| call.turn > 0) {
         assert_eq!(call.cached, call.prompt - 150, "{call:?}");
     }
-    // The two sessions share a key, and so a context. They take turns in it from the second one's start on.
-    let (implicit, report) = with("implicit");
-    assert!(contaminated(&implicit) > 0);
-    assert_eq!(report.row.get("contaminated_requests"), Some(contaminated(&implicit) as f64));
+    // Calls at 0, 8, 16 and 24 s, then at 30, 38, 46 and 54 s of the other session, which goes on from the first
+    // one's context: every one of its calls is contaminated.
+    let (implicit, report) = with("client.gateway.continuation=implicit");
+    let seen: Vec<_> = implicit.iter().map(|call| (call.prompt, call.contaminated)).collect();
+    let expected = [
+        (2_100, false),
+        (2_250, false),
+        (2_400, false),
+        (2_550, false),
+        (2_700, true),
+        (2_850, true),
+        (3_000, true),
+        (3_150, true),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(report.row.get("contaminated_requests"), Some(4.0));
     let ratio = |calls: &[Outcome]| {
         let sum = |tokens: fn(&Outcome) -> u32| calls.iter().map(|call| f64::from(tokens(call))).sum::<f64>();
         sum(|call| call.cached) / sum(|call| call.prompt)
     };
     assert!(ratio(&implicit) > ratio(&explicit), "the visible ratio looks better for it");
-    // A key of its own keeps each session to itself.
-    let (apart, _) = play(CHAT, "client.gateway.continuation=implicit\nclient.key.strategy=per_session");
-    assert_eq!(contaminated(&apart), 0);
+    // A key of its own keeps each session to itself; no key leaves each request alone.
+    for strategy in ["per_session", "none"] {
+        let (apart, _) =
+            with(&format!("client.gateway.continuation=implicit\nclient.key.strategy={strategy}"));
+        assert_eq!(contaminated(&apart), 0, "{strategy}");
+    }
+}
+
+#[test]
+fn a_response_that_is_not_complete_is_not_continued() {
+    // Four sessions within 4 s: an answer takes 5 s, so that the first calls of all go on from nothing.
+    let calls = outcomes(
+        CHAT,
+        "client.gateway.continuation=implicit
+        provider.latency.per_output_token=100ms
+        client.workload.chat.arrivals.rate=1/s
+        client.workload.chat.chat.turns=1
+        duration=4s",
+    );
+    assert!(calls.iter().all(|call| call.prompt == 2_100 && !call.contaminated), "{:?}", reads(&calls));
+    // A call that fails leaves nothing to go on from.
+    let calls = outcomes(
+        CHAT,
+        "client.gateway.continuation=implicit
+        provider.failures.foreground=1.0
+        client.workload.chat.reaction.retries=0",
+    );
+    assert!(calls.iter().all(|call| call.prompt == 2_100 && call.given_up), "{:?}", reads(&calls));
 }
 
 #[test]

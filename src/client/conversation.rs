@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::client::volatility::{Reasoning, Rewritten, Volatility, shared_start};
 use crate::prompt::{Cursor, PrefixTree, Run};
 use crate::provider::write::MarksWanted;
-use crate::random::{Draws, Purpose, SessionKey};
+use crate::random::{Draws, Purpose, SessionKey, fold};
 use crate::units::{SimTime, Tokens};
 
 /// Texts at the very beginning of a prompt that may change: a timestamp or id, and what a client puts there to break
@@ -31,6 +31,8 @@ pub struct Conversation {
     turn_tokens: Tokens,
     /// Tokens of the status block in `sent`.
     status: Tokens,
+    /// Whether this turn repeats reasoning that `kept` lacks.
+    reasons: bool,
     heads: Heads,
     /// Where the session's own starting context ends.
     context_end: Option<Tokens>,
@@ -108,6 +110,7 @@ impl Default for Conversation {
             answered: None,
             turn_tokens: 0,
             status: 0,
+            reasons: false,
             heads: Heads::new(),
             context_end: None,
             histories: Vec::new(),
@@ -140,10 +143,7 @@ impl Conversation {
         now: SimTime,
         tree: &mut PrefixTree,
     ) -> Cursor {
-        if self.is_new() {
-            self.heads = setting.heads(draws, now);
-            self.begin_turn(setting, draws, tree);
-        }
+        self.begin_call(setting, false, draws, now, tree);
         self.kept
     }
 
@@ -159,15 +159,7 @@ impl Conversation {
         tree: &mut PrefixTree,
     ) -> Cursor {
         let volatility = setting.volatility;
-        let heads = setting.heads(draws, now);
-        let moved = heads != self.heads && self.history.is_some();
-        self.heads = heads;
-        if begins_turn || self.is_new() {
-            self.begin_turn(setting, draws, tree);
-        }
-        if moved {
-            self.repeat_behind_new_head(setting, draws, tree);
-        }
+        let moved = self.begin_call(setting, begins_turn, draws, now, tree);
         let history = self.history.unwrap_or(Cursor::ROOT);
         let content = draws.bits(Purpose::Content, 0);
         self.keep(content, added, tree);
@@ -175,8 +167,8 @@ impl Conversation {
         let status = if absent { 0 } else { volatility.status() };
         let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
         self.sent = match self.sent {
-            _ if setting.rebases => None,
-            None if status == 0 => None,
+            // Without a block the calls of a turn repeat what later turns will.
+            _ if setting.rebases || status == 0 && !self.reasons => None,
             Some(end) if status == self.status && !rewritten && !moved => {
                 Some(tree.append_private(end, content, added))
             }
@@ -218,6 +210,7 @@ impl Conversation {
                 self.keep(content(1), reasoning + output, tree);
             }
             (Reasoning::KeptWithinTurn, _) => {
+                self.reasons = true;
                 self.sent = Some(generated);
                 self.keep(content(7), output, tree);
             }
@@ -243,6 +236,15 @@ impl Conversation {
             status: (self.status > 0).then_some(history + self.status),
             messages: self.messages.depths(history + self.status).collect(),
         }
+    }
+
+    /// The same for what the next turns have in common.
+    pub fn common_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
+        let mut messages: SmallVec<_> = self.messages.ends.iter().map(|end| end.kept).collect();
+        if messages.last() != Some(&self.kept.depth) {
+            messages.push(self.kept.depth);
+        }
+        SegmentEnds { status: None, messages, ..self.segment_ends(prefix_tokens, wanted) }
     }
 
     /// Lengthens what later turns repeat.
@@ -286,28 +288,53 @@ impl Conversation {
         }
         self.history = Some(self.kept);
         self.histories.push(self.kept.depth);
-        (self.sent, self.turn_tokens, self.status) = (None, 0, 0);
+        (self.sent, self.turn_tokens, self.status, self.reasons) = (None, 0, 0, false);
         self.messages.of_this_turn = self.messages.ends.len();
     }
 
-    /// Behind another head everything that was said is said anew.
-    fn repeat_behind_new_head(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
+    /// What comes before a call's own text: a new turn, perhaps a new head. Whether the head is another.
+    fn begin_call(
+        &mut self,
+        setting: &Setting<'_>,
+        begins_turn: bool,
+        draws: Draws,
+        now: SimTime,
+        tree: &mut PrefixTree,
+    ) -> bool {
+        let heads = setting.heads(draws, now);
+        let moved = heads != self.heads && !self.is_new();
+        self.heads = heads;
+        if begins_turn || self.is_new() {
+            self.begin_turn(setting, draws, tree);
+        }
+        if moved {
+            self.repeat_behind_new_head(setting, tree);
+        }
+        moved
+    }
+
+    /// Behind another head everything that was said is said anew: the same text for all that repeat it behind the
+    /// same head.
+    fn repeat_behind_new_head(&mut self, setting: &Setting<'_>, tree: &mut PrefixTree) {
         let Some(history) = self.history else { return };
         let at = shared_start(tree, setting.shared, setting.prefix_tokens, self.heads.iter().copied());
-        let said = history.depth.saturating_sub(at.depth);
-        let since = self.kept.depth - history.depth;
-        let history = tree.append_private(at, draws.bits(Purpose::Content, 6), said);
-        self.kept = tree.append_private(history, draws.bits(Purpose::Content, 8), since);
-        self.history = Some(history);
-        // An edit cannot be told from the rest of a text that is new to its beginning.
-        self.unedited = None;
+        let head = self.heads.iter().fold(0, |digest, head| fold(digest, head.content));
+        let mut repeat = |at: Cursor, old: Cursor| {
+            let said = old.depth.saturating_sub(at.depth);
+            let content = fold(head, fold(u64::from(old.edge.0), u64::from(old.depth)));
+            if said == 0 { at } else { tree.append(at, Run::piece(content, said)) }
+        };
+        self.unedited = self.unedited.map(|old| repeat(at, old));
+        let new = repeat(at, history);
+        self.kept = repeat(new, self.kept);
+        self.history = Some(new);
     }
 
     /// The prompt just made is a base: what comes after it comes behind it, the status block too.
     fn base_ends_here(&mut self) {
         self.history = Some(self.kept);
         self.histories.push(self.kept.depth);
-        (self.turn_tokens, self.status) = (0, 0);
+        (self.turn_tokens, self.status, self.reasons) = (0, 0, false);
         self.messages.of_this_turn = self.messages.ends.len();
     }
 }

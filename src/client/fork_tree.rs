@@ -57,6 +57,9 @@ pub enum Order {
     OneByOne,
 }
 
+/// Most levels of a tree below its root.
+const MOST_LEVELS: usize = 32;
+
 /// Most nodes of a tree.
 const MOST_NODES: f64 = 1e6;
 
@@ -66,6 +69,9 @@ impl ForkTree {
         check_prefix(self.prefix_tokens)?;
         if self.branching.is_empty() || self.branching.iter().any(|law| law.support().1 == Some(0)) {
             return Err(("branching", "needs one number or more, each 1 or more".into()));
+        }
+        if self.branching.len() > MOST_LEVELS {
+            return Err(("branching", format!("has more than {MOST_LEVELS} levels")));
         }
         if self.nodes().sum::<f64>() > MOST_NODES {
             return Err(("branching", format!("makes trees of more than {MOST_NODES} nodes")));

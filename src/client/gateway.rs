@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::random::{fold, mix};
-use crate::units::Tokens;
+use crate::units::{LONGEST_PROMPT, Tokens};
 
 /// A gateway in front of the provider; the default is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,9 +50,9 @@ pub enum Continuation {
     /// The session's own last response, by its id over a connection of its own (WebSocket): it goes to the account
     /// and machine that gave it.
     Explicit,
-    /// The upstream session that the gateway has opened for its prompt_cache_key, whoever used it last: the
-    /// request adds its latest message to the context it finds there. Where that is another conversation's, the
-    /// request is contaminated.
+    /// The upstream session that the gateway has opened for its prompt_cache_key, whoever used it before: the
+    /// request adds its latest message to the last complete response there. Where that context holds another
+    /// conversation's messages, the request is contaminated.
     Implicit,
 }
 
@@ -62,8 +62,8 @@ impl Gateway {
         if !(1..=MOST_ACCOUNTS).contains(&self.accounts) {
             return Err(("accounts", format!("must be from 1 to {MOST_ACCOUNTS}")));
         }
-        if self.session_tokens == 0 {
-            return Err(("session_tokens", "must be 1 or more".into()));
+        if !(1..=LONGEST_PROMPT).contains(&self.session_tokens) {
+            return Err(("session_tokens", format!("must be from 1 to {LONGEST_PROMPT}")));
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! Reading order: [`arrival`] says when sessions start, [`key`] which `prompt_cache_key` a request carries;
 //! [`volatility`] is what changes inside a prompt and [`conversation`] how a prompt repeats what was said;
 //! [`shared_prefix`], [`chat`], [`agent`] and [`fork_tree`] are models of traffic; [`reaction`] is what a session does
-//! about what it sees, and [`gateway`] what stands between it and the provider. [`workload`] is what can be
+//! about what it sees, and [`gateway`] what stands between it and the provider, with the sessions it holds [`upstream`].
+//! [`workload`] is what can be
 //! configured; [`traffic`] plays it, one [`request`] at a time.
 
 pub mod arrival;
@@ -18,6 +19,7 @@ pub mod reaction;
 pub mod gateway;
 pub mod workload;
 pub mod request;
+pub mod upstream;
 pub mod session;
 mod source;
 pub mod traffic;

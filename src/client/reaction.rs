@@ -26,7 +26,7 @@ pub struct Reaction {
     pub rebase_head_tokens: Tokens,
     /// Clean calls in a row that make a rebase, each behind a new head (after_miss = rebase): 2 is "bust twice".
     pub rebase_calls: u32,
-    /// Time since its last call after which a session repeats it to keep it alive; absent never.
+    /// Time since its last call after which a session repeats it to keep it alive; absent (or unlimited) never.
     pub keep_alive: Option<Span>,
     /// Most repetitions between two calls; after the last call of a session all of them are sent, since a client
     /// does not know that its user is gone.
@@ -70,6 +70,9 @@ pub enum AfterMiss {
     RotateKey,
 }
 
+/// Most repetitions of one request, to keep alive or after failures.
+const MOST_REPETITIONS: u32 = 10_000;
+
 impl Reaction {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
@@ -91,8 +94,13 @@ impl Reaction {
         if self.rebase_head_tokens > MOST_TOKENS {
             return Err(("rebase_head_tokens", format!("must be {MOST_TOKENS} or less")));
         }
-        if self.keep_alive == Some(Span::ZERO) {
-            return Err(("keep_alive", "must be above zero".into()));
+        for (field, count) in [("keep_alive_most", self.keep_alive_most), ("retries", self.retries)] {
+            if count > MOST_REPETITIONS {
+                return Err((field, format!("must be {MOST_REPETITIONS} or less")));
+            }
+        }
+        if self.keep_alive.is_some_and(|every| every < Span::from_seconds(1)) {
+            return Err(("keep_alive", "must be 1s or more (\"unlimited\" for never)".into()));
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ pub struct Request {
     pub occasion: Occasion,
     /// How often it was tried before.
     pub attempt: u32,
+    /// Whether it is given up if it fails.
+    pub last_attempt: bool,
     /// The prompt_cache_key.
     pub key: PromptCacheKey,
     /// The upstream account, from 0.
@@ -104,6 +106,11 @@ impl SegmentEnds {
         let mut marks: Marks =
             developer.into_iter().chain(messages).chain(explicit).filter(|mark| mark.depth > 0).collect();
         marks.sort_by_key(|mark| mark.depth);
+        // Two marked segments that end at one place are one mark.
+        let is_again = |mark: &mut Mark, before: &mut Mark| {
+            mark.depth == before.depth && mark.kind == MarkKind::Explicit && before.kind == mark.kind
+        };
+        marks.dedup_by(is_again);
         marks
     }
 

@@ -3,6 +3,7 @@
 use crate::client::conversation::Conversation;
 use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
+use crate::client::upstream::Context;
 use crate::prompt::Prompt;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
@@ -24,6 +25,16 @@ pub struct Session {
     pub(super) seen: Seen,
     pub(super) node: Node,
     pub(super) due: Due,
+    /// The upstream context that its call under way continues.
+    pub(super) continued: Option<Box<Continued>>,
+}
+
+/// A context that a call continues, as it will be once the call is answered.
+#[derive(Clone, Debug)]
+pub(super) struct Continued {
+    /// Which upstream session it belongs to.
+    pub upstream: u64,
+    pub context: Context,
 }
 
 /// What a session has sent so far.
@@ -82,6 +93,7 @@ impl Session {
             seen: Seen::default(),
             node: Node { root: key, parent: None, branch: 0, levels, results: None },
             due: Due::Call,
+            continued: None,
         }
     }
 

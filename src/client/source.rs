@@ -29,6 +29,8 @@ pub(super) struct Source {
     pub keying: Keying,
     pub reaction: Reaction,
     pub breakpoints: Vec<Breakpoint>,
+    /// Digest of the partition's name.
+    pub partition: u64,
     users: u32,
     volatility: Volatility,
     /// Identity of the text that this workload's sessions share.
@@ -92,6 +94,7 @@ impl Source {
             keying: client.keying(workload).clone(),
             reaction: workload.reaction.clone(),
             breakpoints: client.marked(workload).to_vec(),
+            partition: digest(&workload.partition),
             users: workload.users,
             volatility: workload.volatility.clone(),
             content: seed.session_keys(fold(digest(text), 1)).next_key(),
@@ -201,10 +204,7 @@ impl Source {
     pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let setting = self.setting(session, false);
         let end = session.conversation.open(&setting, session.draws(), now, tree);
-        let mut ends = self.segment_ends(session);
-        if ends.messages.last() != Some(&end.depth) {
-            ends.messages.push(end.depth);
-        }
+        let ends = session.conversation.common_ends(self.prefix_tokens(), self.wanted);
         Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, ends }
     }
 

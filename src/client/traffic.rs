@@ -8,20 +8,20 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use crate::client::conversation::Conversation;
 use crate::client::fork_tree::{ForkTree, Order};
 use crate::client::gateway::{Continuation, Gateway};
 use crate::client::key::{Caller, PromptCacheKey};
 use crate::client::reaction::{KeepAlive, Seeing};
 use crate::client::request::{Occasion, Place, Request};
-use crate::client::session::{Due, Session};
+use crate::client::session::{Continued, Due, Session};
 use crate::client::source::{Asked, Kind, Source};
+use crate::client::upstream::Upstream;
 use crate::client::workload::Client;
 use crate::error::Result;
 use crate::input::trace::Skipped;
 use crate::prompt::{Marks, PrefixTree};
 use crate::provider::write::MarksWanted;
-use crate::random::{Purpose, Seed, SessionKey};
+use crate::random::{Purpose, Seed, SessionKey, fold};
 use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
 
 /// All sessions of one run.
@@ -33,19 +33,10 @@ pub struct Traffic {
     end: SimTime,
     wanted: MarksWanted,
     gateway: Gateway,
-    /// Sessions that the gateway holds upstream, by the digest of their key.
+    /// Sessions that the gateway holds upstream, by partition and key.
     upstream: FxHashMap<u64, Upstream>,
     /// Nodes of fork trees that wait for their children, by their keys.
     joins: FxHashMap<u64, Join>,
-}
-
-/// A session that the gateway has opened for a key.
-#[derive(Clone, Debug, Default)]
-struct Upstream {
-    conversation: Conversation,
-    /// Workload and session that used it last.
-    user: Option<(u32, u64)>,
-    place: Option<Place>,
 }
 
 /// A node that waits for its children.
@@ -148,8 +139,9 @@ impl Traffic {
             Due::Call => self.ask(session, Occasion::Call, now, tree),
             Due::Warm => self.ask(session, Occasion::Warm, now, tree),
             Due::Retry(failed, attempt) => {
-                let draws = session.key.turn(failed.turn).beside(RETRY, *attempt);
-                Request { draws, attempt: *attempt, ..(**failed).clone() }
+                let last_attempt = *attempt >= self.sources[session.workload as usize].reaction.retries;
+                let draws = failed.draws.beside(RETRY, *attempt);
+                Request { draws, attempt: *attempt, last_attempt, ..(**failed).clone() }
             }
             Due::KeepAlive(last, keep_alive) => Request {
                 draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
@@ -171,9 +163,9 @@ impl Traffic {
         if let Due::KeepAlive(last, KeepAlive { call, sent }) = due {
             return self.go_on(session, *last, KeepAlive { call, sent: sent + 1 }, response, next);
         }
-        self.remember_place(&mut session, &request, response);
+        self.remember(&mut session, &request, response);
         let reaction = &self.sources[session.workload as usize].reaction;
-        if response.failed && request.attempt < reaction.retries {
+        if response.failed && !request.last_attempt {
             let again = response.complete + reaction.wait(request.attempt);
             let attempt = request.attempt + 1;
             session.due = Due::Retry(Box::new(request), attempt);
@@ -189,7 +181,8 @@ impl Traffic {
         let previous = request.previous.map_or(0, |prompt| prompt.tokens());
         let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
         session.seen.call(reaction, seeing);
-        if session.node.levels > 0 && session.node.results.is_none() {
+        let forks = session.node.levels > 0 && session.node.results.is_none();
+        if forks && session.conversation.tokens() <= LONGEST_PROMPT {
             return self.fork(session, response.complete, next);
         }
         self.complete(&session, response.complete, request.output_tokens, next);
@@ -225,23 +218,22 @@ impl Traffic {
             draws,
         };
         let key = source.keying.key(&caller, &mut source.assigned).rotated(session.seen.rotations);
-        let mut upstream = match (self.gateway.continuation, key) {
-            (Continuation::None | Continuation::Explicit, _) | (_, PromptCacheKey::None) => None,
-            (Continuation::Implicit, key) => Some(self.upstream.entry(key.digest()).or_default()),
-        };
-        let contaminated =
-            upstream.as_mut().is_some_and(|upstream| upstream.enter(session, self.gateway.session_tokens));
+        let mut continued = self.continued(session, key, now);
+        let source = &mut self.sources[session.workload as usize];
+        let mut contaminated = false;
+        if let Some(Continued { context, .. }) = &mut continued {
+            contaminated = context.speaks(session.workload, session.number);
+            std::mem::swap(&mut session.conversation, &mut context.conversation);
+        }
         let Asked { prompt, output_tokens, ends } =
             if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
         let answered = if warms { None } else { session.conversation.answered() };
-        let place = match (self.gateway.continuation, &mut upstream) {
-            (Continuation::None, _) => None,
-            (_, Some(upstream)) => {
-                std::mem::swap(&mut session.conversation, &mut upstream.conversation);
-                upstream.place
-            }
-            (_, None) => session.sent.place,
-        };
+        let mut place = session.sent.place.filter(|_| self.gateway.continuation == Continuation::Explicit);
+        if let Some(Continued { context, .. }) = &mut continued {
+            std::mem::swap(&mut session.conversation, &mut context.conversation);
+            place = context.place;
+        }
+        session.continued = continued.map(Box::new);
         let account = || self.gateway.account(session.workload, session.number, self.calls);
         let request = Request {
             call: self.calls,
@@ -251,6 +243,7 @@ impl Traffic {
             turn: session.sent.turn,
             occasion,
             attempt: 0,
+            last_attempt: source.reaction.retries == 0,
             key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
             account: place.map_or_else(account, |place| place.account),
             continues: place,
@@ -270,15 +263,32 @@ impl Traffic {
         request
     }
 
-    /// Remembers where a response came from, for what continues it.
-    fn remember_place(&mut self, session: &mut Session, request: &Request, response: &Response) {
-        session.sent.place = Some(response.place);
-        if let Some(upstream) = self.upstream.get_mut(&request.key.digest()) {
-            upstream.place = Some(response.place);
+    /// The context that the gateway continues for this key, if it does.
+    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
+        if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
+            return None;
+        }
+        let upstream = fold(self.sources[session.workload as usize].partition, key.digest());
+        let held = self.upstream.entry(upstream).or_default();
+        Some(Continued { upstream, context: held.context(now, self.gateway.session_tokens) })
+    }
+
+    /// Remembers what a response leaves for those that continue it. A failed one leaves nothing.
+    fn remember(&mut self, session: &mut Session, request: &Request, response: &Response) {
+        if !response.failed {
+            session.sent.place = Some(response.place);
+            if let Some(Continued { upstream, mut context }) = session.continued.take().map(|boxed| *boxed) {
+                context.place = Some(response.place);
+                self.upstream.entry(upstream).or_default().will_hold(response.complete, context);
+            }
         }
         let source = &mut self.sources[session.workload as usize];
-        if source.is_trace() && request.attempt == 0 {
-            source.recorded.insert(session.number, session.sent.clone());
+        if source.is_trace() {
+            // A retry must not undo what later requests of its session have sent.
+            match (request.attempt, source.recorded.get_mut(&session.number)) {
+                (1.., Some(sent)) => sent.place = session.sent.place,
+                _ => drop(source.recorded.insert(session.number, session.sent.clone())),
+            }
         }
     }
 
@@ -358,18 +368,5 @@ impl Traffic {
         if at < self.end || self.sources[session.workload as usize].is_trace() {
             next.push((at, session));
         }
-    }
-}
-
-impl Upstream {
-    /// Lets a session go on from what this upstream session holds; whether that is another's.
-    fn enter(&mut self, session: &mut Session, most_tokens: Tokens) -> bool {
-        if self.conversation.tokens() > most_tokens {
-            *self = Self::default();
-        }
-        let user = (session.workload, session.number);
-        let another = self.user.replace(user).is_some_and(|last| last != user);
-        std::mem::swap(&mut session.conversation, &mut self.conversation);
-        another
     }
 }

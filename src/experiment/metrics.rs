@@ -76,7 +76,7 @@ pub const COLUMNS: &[Column] = &[
     mean("lost_new_tokens", "uncached: nobody sent it before"),
     mean("lost_changed_tokens", "uncached: the session's previous prompt differed here"),
     mean("lost_unwritten_tokens", "uncached: sent before, but no boundary was stored there"),
-    mean("lost_other_account_tokens", "uncached: stored in another partition"),
+    mean("lost_other_account_tokens", "uncached: stored in another partition, account or backend"),
     mean("lost_other_key_tokens", "uncached: stored under a key this request may not read"),
     mean("lost_not_yet_visible_tokens", "uncached: stored, but not visible yet"),
     mean("lost_other_machine_tokens", "uncached: stored on another machine"),
@@ -104,12 +104,12 @@ pub const COLUMNS: &[Column] = &[
     mean("wait_mean_ms", "time in a machine's queue"),
     mean("wait_p95_ms", "time in a machine's queue"),
     mean("wait_max_ms", "time in a machine's queue"),
-    mean("max_in_flight", "most requests in flight at once"),
+    mean("max_in_flight", "most requests in flight that a counted request met, itself included"),
     mean("cost_usd", "cost of the requests (input side only where the output price is unknown)"),
     mean("uncached_cost_usd", "cost without a cache"),
     mean("saving_usd", "what the cache saves"),
     ratio("saving_ratio", "saving_usd", "uncached_cost_usd", "share of the cost that the cache saves"),
-    mean("warmup_requests", "requests of the warm-up, not counted"),
+    mean("warmup_requests", "requests of the warm-up of every kind, not counted"),
     mean("skipped_lines", "bad lines of traces that were skipped on request"),
     mean(
         "extra_requests",
@@ -117,6 +117,10 @@ pub const COLUMNS: &[Column] = &[
     ),
     mean("failed_requests", "calls that failed: not billed, and counted in no other column"),
     mean("contaminated_requests", "requests that continued another conversation's context"),
+    mean(
+        "given_up_requests",
+        "of the failed ones, those that were not tried again: what would have followed is lost",
+    ),
 ];
 
 /// The metrics that are compared with a baseline.
@@ -256,6 +260,7 @@ pub struct Metrics {
     extra: u64,
     failed: u64,
     contaminated: u64,
+    given_up: u64,
 }
 
 impl Metrics {
@@ -289,6 +294,7 @@ impl Metrics {
             extra: 0,
             failed: 0,
             contaminated: 0,
+            given_up: 0,
         }
     }
 
@@ -303,6 +309,7 @@ impl Metrics {
         self.end = self.end.max(outcome.arrival);
         if outcome.failed {
             self.failed += 1;
+            self.given_up += u64::from(outcome.given_up);
             return;
         }
         let in_force = self.prices.iter().rev().find(|(at, _)| begin + *at <= outcome.arrival);
@@ -339,7 +346,7 @@ impl Metrics {
     }
 
     fn count_key(&mut self, outcome: &Outcome) {
-        let usage = self.keys.entry((outcome.partition, outcome.key)).or_default();
+        let usage = self.keys.entry((outcome.named_partition, outcome.key)).or_default();
         usage.requests += 1;
         if !usage.machines.contains(&outcome.machine) {
             usage.machines.push(outcome.machine);
@@ -407,6 +414,7 @@ impl Metrics {
             some(self.extra),
             some(self.failed),
             some(self.contaminated),
+            some(self.given_up),
         ]);
         debug_assert_eq!(row.len(), COLUMNS.len());
         Row(row)

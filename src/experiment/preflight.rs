@@ -1,6 +1,7 @@
 //! Warnings before a run whose hits are impossible, certain or left to luck.
 
 use crate::client::arrival::Process;
+use crate::client::gateway::Continuation;
 use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::reaction::AfterMiss;
 use crate::client::shared_prefix::SharedPrefix;
@@ -40,11 +41,13 @@ fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
             ends_inside_blocks(loaded, workload),
             arrivals_by_name_only(loaded, workload),
             nothing_to_pause(workload),
+            no_marks(loaded, workload),
+            nothing_to_continue(loaded, workload),
         ];
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    let general = [other_retention(loaded), shortest_by_default(loaded), no_marks(loaded), low_floor(loaded)];
+    let general = [other_retention(loaded), shortest_by_default(loaded), low_floor(loaded)];
     let general = general.into_iter().flatten();
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
@@ -91,10 +94,10 @@ fn shortest_by_default(loaded: &Loaded) -> Option<String> {
 }
 
 /// A provider that stores at marks only, and none are set.
-fn no_marks(loaded: &Loaded) -> Option<String> {
+fn no_marks(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let Write { semantics, implicit_breakpoint, developer_breakpoint, .. } = loaded.scenario.provider.write;
     let marked =
-        implicit_breakpoint || developer_breakpoint || !loaded.scenario.client.breakpoints.is_empty();
+        implicit_breakpoint || developer_breakpoint || !loaded.scenario.client.marked(workload).is_empty();
     (semantics == Semantics::Breakpoints && !marked).then(|| {
         "this provider stores at explicit breakpoints only: without client.breakpoints, such as [\"developer\", \"message\"], there can be no hits".into()
     })
@@ -153,21 +156,34 @@ fn nothing_to_pause(workload: &Workload) -> Option<String> {
         .then(|| "there is no status block to pause after a miss: set volatility.status_tokens".into())
 }
 
+/// A gateway that continues sessions by their key, and there is none.
+fn nothing_to_continue(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let implicit = loaded.scenario.client.gateway.continuation == Continuation::Implicit;
+    let keyless = loaded.scenario.client.keying(workload).strategy == Strategy::None;
+    (implicit && keyless)
+        .then(|| "implicit continuation goes by the key, and none is sent: every request stands alone".into())
+}
+
 /// The longest prompt a generated workload can send, if there is a bound.
-fn longest_prompt(workload: &Workload) -> Option<u64> {
+fn longest_prompt(loaded: &Loaded, workload: &Workload) -> Option<u64> {
+    if loaded.scenario.client.gateway.continuation == Continuation::Implicit {
+        return None;
+    }
     if let Some(shared) = &workload.shared_prefix {
         let start = u64::from(workload.volatility.head_tokens) + u64::from(shared.prefix_tokens);
         return Some(start + shared.tail_tokens.support().1?);
     }
     let chat = workload.chat.as_ref()?;
-    let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1?;
-    let start = u64::from(workload.volatility.head_tokens) + u64::from(workload.volatility.status());
+    let reasoning = workload.volatility.reasoning_tokens.support().1?;
+    let turn = chat.user_tokens.support().1? + chat.output_tokens.support().1? + reasoning;
+    let heads = workload.volatility.head_tokens.saturating_add(workload.reaction.rebase_head_tokens);
+    let start = u64::from(heads) + u64::from(workload.volatility.status());
     Some(start + u64::from(chat.prefix_tokens) + turn.saturating_mul(chat.turns.support().1?))
 }
 
 fn too_short(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let least = loaded.scenario.provider.write.min_tokens;
-    let longest = longest_prompt(workload)?;
+    let longest = longest_prompt(loaded, workload)?;
     (longest < u64::from(least)).then(|| {
         format!("no prompt is longer than {longest} tokens, and below {least} nothing is cached: there can be no hits")
     })

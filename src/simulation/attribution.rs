@@ -134,7 +134,8 @@ impl Ledger {
         self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
         for place in &effect.places {
             if place.depth > shareable.depth {
-                // A stored answer lies beyond what was sent.
+                // A stored answer lies beyond what was sent, and is known all the same.
+                self.sent.write(tree, scopes.everyone, *place, now, SimTime::NEVER);
                 self.perfectly_routed.write(tree, scopes.partition, *place, now, effect.expiry);
             }
             let note = |set: &mut Store, scope| set.write(tree, scope, *place, now, SimTime::NEVER);

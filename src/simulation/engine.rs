@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::client::request::{Place, Request};
+use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
@@ -273,12 +273,14 @@ impl Simulation {
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
         let request = self.traffic.request(session, now, &mut self.tree);
-        let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
+        let terms = &self.provider.terms[request.workload as usize];
+        let Terms { lifetime, failure, .. } = terms;
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
+        let named_partition = terms.partition;
         let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
 
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(&request, now);
+        let (access, overflowed) = self.provider.route(&request, failed, now);
         let Provided { machines, cache, failed_writes, .. } = &mut self.provider;
         let found = cache.look_up(&self.tree, &access, &request.marks, now);
         let mut effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
@@ -299,7 +301,9 @@ impl Simulation {
             occasion: request.occasion,
             attempt: request.attempt,
             failed,
+            given_up: failed && request.last_attempt && request.occasion == Occasion::Call,
             contaminated: request.contaminated,
+            named_partition,
             partition: access.partition,
             key: request.key,
             routing_key: access.owner,
@@ -319,7 +323,9 @@ impl Simulation {
                 .as_ref()
                 .map(|ledger| ledger.attribute(&self.tree, &request, &access, &found, now)),
         };
-        if let Some(ledger) = &mut self.ledger {
+        // A failed call that leaves nothing could not have been read by any other cache either.
+        let leaves_something = !failed || self.provider.failed_writes;
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| leaves_something) {
             ledger.arrive(&self.tree, &effect, now);
         }
         if outcome.visible_at == now {
@@ -372,7 +378,7 @@ impl Provided {
         account * self.routing.backends.len() as u32 + self.routing.backend(draws)
     }
 
-    fn route(&mut self, request: &Request, now: SimTime) -> (Access, bool) {
+    fn route(&mut self, request: &Request, failed: bool, now: SimTime) -> (Access, bool) {
         // A connection from before a change of regime is gone.
         let pinned = request.continues.filter(|place| place.regime == self.regime).map(|place| place.machine);
         let partition = match pinned {
@@ -392,6 +398,8 @@ impl Provided {
         };
         let Route { machine, routing_key: owner, .. } = route;
         let Request { prompt, output_tokens, answered, .. } = *request;
+        // A failed call has no answer to store.
+        let (output_tokens, answered) = if failed { (0, None) } else { (output_tokens, answered) };
         let body = self.write.stored(&prompt, output_tokens, answered);
         let access = Access { partition, machine, date, scope, owner, prompt, body };
         (access, route.overflowed)

@@ -17,7 +17,7 @@ pub enum Cause {
     Changed,
     /// It was sent before, but the write semantics stored no boundary there.
     Unwritten,
-    /// It was stored in another partition or account.
+    /// It was stored in another partition, account or backend.
     OtherAccount,
     /// It was stored under a key that this request may not read.
     OtherKey,
@@ -95,9 +95,13 @@ pub struct Outcome {
     pub attempt: u32,
     /// Whether it failed: no answer, no bill.
     pub failed: bool,
+    /// Whether it failed and is not tried again: what would have come after it is lost.
+    pub given_up: bool,
     /// Whether it continued another conversation's context.
     pub contaminated: bool,
-    /// Number of the partition; each account of a gateway has one of its own.
+    /// Number of the partition as the scenario names it.
+    pub named_partition: u32,
+    /// Number of the partition; each account of a gateway and each backend has one of its own.
     pub partition: u32,
     /// The prompt_cache_key.
     pub key: PromptCacheKey,
