@@ -117,7 +117,7 @@ fn under_home_the_best_count_lies_between_the_limit_and_the_lifetime() {
     assert!(behind(1) > 0.2 && behind(3) > 0.1, "{} and {}", behind(1), behind(3));
     for count in [32, 64, 128] {
         let rate = 60.0 / count as f64;
-        let cold = ((-rate).exp() - (-2.0 * rate).exp()) / rate;
+        let cold = (libm::exp(-rate) - libm::exp(-2.0 * rate)) / rate;
         let expected = cold * 6_528.0 / 6_687.0;
         assert!((behind(count) - expected).abs() < 0.01, "{count}: {} and {expected}", behind(count));
     }

@@ -1,0 +1,152 @@
+//! Random scenarios of generated traffic: what must hold whatever a client does and a provider stores.
+//!
+//! (The naive model of the library plays recorded traffic; volatility, reactions, trees and gateways have their laws
+//! here, and their numbers, worked by hand, in `reactions.rs` and `volatility.rs`.)
+
+use std::path::Path;
+
+use cachecast::experiment::run::replicate;
+use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::simulation::outcome::Outcome;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const TRAFFIC: [&str; 3] = [
+    r#"
+    [client.workload.w.chat]
+    prefix_tokens = 2_000
+    turns = "uniform(1..8)"
+    user_tokens = "lognormal(200, 1.0)"
+    output_tokens = "lognormal(300, 1.0)"
+    think = "lognormal(60s, 1.0)"
+    "#,
+    r#"
+    [client.workload.w.agent]
+    prefix_tokens = 1_500
+    start_tokens = "uniform(0..6000)"
+    turns = "uniform(1..5)"
+    calls = "uniform(1..6)"
+    user_tokens = "lognormal(100, 1.0)"
+    tool_tokens = "lognormal(400, 1.0)"
+    output_tokens = "lognormal(200, 1.0)"
+    pause = "lognormal(5s, 1.0)"
+    think = "lognormal(60s, 1.0)"
+    "#,
+    r#"
+    [client.workload.w.fork_tree]
+    prefix_tokens = 1_200
+    start_tokens = "uniform(0..5000)"
+    branching = ["uniform(1..4)", 2]
+    task_tokens = "lognormal(200, 1.0)"
+    output_tokens = "lognormal(200, 1.0)"
+    stagger = "uniform(0s..40s)"
+    "#,
+];
+
+const HEAD: &str = r#"
+duration = "40m"
+client.key.strategy = "per_session"
+client.workload.w.users = 4
+client.workload.w.arrivals = { process = "poisson", rate = "1/min" }
+provider.profile = "openai-classic"
+provider.routing.machines = 4
+provider.routing.pool = 3
+provider.latency.noise_sigma = 0.0
+"#;
+
+/// Values at some paths; the first of each is drawn most often.
+const ANY_TRAFFIC: &[(&str, &[&str])] = &[
+    ("client.key.strategy", &["per_session", "constant", "per_user", "per_call", "none", "per_node"]),
+    ("client.key.fingerprint", &["0.0", "0.3"]),
+    ("client.breakpoints", &["[]", "['developer']", "['history']", "['developer', 'history', 'message']"]),
+    ("client.gateway.accounts", &["1", "3"]),
+    ("client.gateway.stickiness", &["session", "round_robin"]),
+    ("client.workload.w.volatility.status_tokens", &["0", "300"]),
+    ("client.workload.w.volatility.status_rewritten", &["call", "turn"]),
+    ("client.workload.w.volatility.edit_probability", &["0.0", "0.4"]),
+    ("client.workload.w.volatility.edit_reverted", &["false", "true"]),
+    ("client.workload.w.volatility.head_tokens", &["0", "20"]),
+    ("client.workload.w.volatility.head_changes", &["minute", "day", "call"]),
+    ("client.workload.w.volatility.reasoning_tokens", &["0", "lognormal(500, 1.0)"]),
+    ("client.workload.w.volatility.reasoning", &["kept", "kept_within_turn", "dropped"]),
+    ("client.workload.w.volatility.compact_above", &["16000000", "8000"]),
+    ("provider.write.semantics", &["partial_prefix", "breakpoints", "whole_body", "first_tokens"]),
+    ("provider.write.when", &["always", "on_miss", "once"]),
+    ("provider.write.bodies", &["unbounded", "one"]),
+    ("provider.write.body", &["prompt", "prompt_and_output", "prompt_and_reasoning"]),
+    ("provider.write.visible", &["first_token", "arrival", "completion"]),
+    ("provider.write.capacity_tokens", &["1000000000", "20000"]),
+    ("provider.write.min_tokens", &["1024", "1"]),
+    ("provider.routing.rule", &["home", "pool", "random"]),
+    ("provider.routing.key_role", &["routing", "identity"]),
+    ("provider.routing.backends", &["[1.0]", "[2.0, 1.0]"]),
+    ("provider.failures.foreground", &["0.0", "0.2"]),
+    ("provider.failures.failed_writes", &["false", "true"]),
+];
+
+const SESSIONS_ONLY: &[(&str, &[&str])] = &[
+    ("client.gateway.continuation", &["none", "explicit", "implicit"]),
+    ("client.workload.w.reaction.after_miss", &["nothing", "pause_status", "rebase", "rotate_key"]),
+    ("client.workload.w.reaction.rebase_above", &["20000", "1000"]),
+    ("client.workload.w.reaction.keep_alive", &["unlimited", "3m"]),
+];
+
+const TREES_ONLY: &[(&str, &[&str])] = &[
+    ("client.workload.w.fork_tree.order", &["parallel", "one_by_one", "warm_first"]),
+    ("client.workload.w.fork_tree.root_call", &["true", "false"]),
+    ("client.workload.w.fork_tree.merge", &["true", "false"]),
+];
+
+/// A scenario, and what was drawn for it.
+fn scenario(seed: u64) -> (Loaded, Vec<String>) {
+    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    let mut below = |n: usize| (dice.next_u64() % n as u64) as usize;
+    let traffic = below(TRAFFIC.len());
+    let own = if traffic == 2 { TREES_ONLY } else { SESSIONS_ONLY };
+    let mut drawn = Vec::new();
+    for (path, values) in ANY_TRAFFIC.iter().chain(own) {
+        let value = if below(2) == 0 { values[0] } else { values[below(values.len())] };
+        drawn.push(format!("{path}={value}"));
+    }
+    // An upstream session takes a key as it is.
+    if drawn.iter().any(|set| set.ends_with("implicit")) {
+        drawn.push("client.key.fingerprint=0.0".into());
+    }
+    let changes: Vec<_> = drawn.iter().map(|set| Change::parse(set).unwrap()).collect();
+    let text = format!("{HEAD}{}", TRAFFIC[traffic]);
+    (Loaded::from_text("generated", "generated.toml", &text, Path::new(""), &changes).unwrap(), drawn)
+}
+
+fn check(outcome: &Outcome, stores_the_prompt_only: bool) -> Result<(), &'static str> {
+    let attribution = outcome.attribution.unwrap();
+    let lost: u32 = attribution.lost.iter().sum();
+    let laws = [
+        (lost + outcome.cached == outcome.prompt, "every uncached token has one cause"),
+        (outcome.cached <= attribution.ceiling_lifetime, "perfect routing reads no less"),
+        (attribution.ceiling_lifetime <= attribution.ceiling_infinite, "nor does an infinite cache"),
+        (attribution.ceiling_infinite < outcome.prompt, "one token is always computed"),
+        (
+            !stores_the_prompt_only || outcome.written <= outcome.prompt - outcome.cached,
+            "only uncached tokens are written",
+        ),
+        (!outcome.failed || outcome.output == 0, "a failed call has no answer"),
+    ];
+    laws.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, law)| Err(law))
+}
+
+#[test]
+fn every_generated_request_keeps_the_laws() {
+    let mut requests = 0;
+    for seed in 0..400 {
+        let (loaded, drawn) = scenario(seed);
+        let stores_the_prompt_only = drawn.iter().any(|set| set == "provider.write.body=prompt");
+        replicate(&loaded, 0, |outcome| {
+            requests += 1;
+            if let Err(law) = check(outcome, stores_the_prompt_only) {
+                panic!("{law}: {outcome:#?}\nseed {seed}:\n{}", drawn.join("\n"));
+            }
+        })
+        .unwrap();
+    }
+    assert!(requests > 40_000, "{requests}");
+}
