@@ -285,7 +285,13 @@ fn in_plain_words(message: &str) -> String {
         Some((found, wanted)) if wanted.starts_with("struct ") || wanted.starts_with("a map") => {
             format!("{found}expected a table")
         }
+        Some((found, "a sequence")) if found.contains("map") => {
+            format!("{found}expected a list of tables: write its name in double brackets, [[...]]")
+        }
         Some((found, "a sequence")) => format!("{found}expected a list"),
+        Some((found, "f64")) => format!("{found}expected a number"),
+        Some((found, "a boolean")) => format!("{found}expected true or false"),
+        Some((_, "string only")) => "expected one word in quotes".to_string(),
         _ => message.replace("missing field", "lacks the key"),
     };
     let wrong =

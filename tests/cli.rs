@@ -1062,7 +1062,7 @@ fn every_format_has_the_same_rows() {
         (RUN, "metric"),
         (&sweep_into("out"), "buckets"),
         (&replay("ms", &[]), "metric"),
-        (&["recommend", "s.toml", "--seeds", "5"], "rule"),
+        (&["recommend", "s.toml", "--seeds", "5"], "provider"),
         (&["list", "providers"], "profile"),
         (&["list", "scenarios"], "scenario"),
     ];

@@ -28,7 +28,7 @@ What will happen?
   replay     Play a recorded trace against a provider
 
 What should I do?
-  recommend  How many prompt_cache_key buckets: two formulas beside the simulation
+  recommend  The best of a client's choices, and what it costs if the provider is not what it seems
 
 Show and set up:
   list       Providers, scenarios, and the paths that can be set or swept

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::cli::Common;
 use crate::cli::output::{Field, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::metrics::{COLUMNS, Column, Row, summarize};
 use crate::experiment::requests::RequestLog;
 use crate::experiment::run::{Report, replicate};
@@ -28,6 +28,12 @@ pub struct Run {
 impl Run {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.common.load(&self.scenario)?;
+        let real = |path: &Path| path.canonicalize().ok();
+        if let Some(requests) = self.requests.as_deref()
+            && real(requests).is_some_and(|requests| real(Path::new(&self.scenario)) == Some(requests))
+        {
+            return Err(Error::input(requests.display(), "is the scenario itself: name another file"));
+        }
         let reports = play(&loaded, self.requests.as_deref(), |report| {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())

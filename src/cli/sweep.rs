@@ -105,6 +105,9 @@ fn common_warnings(plan: &Plan) -> Vec<String> {
     cells.fold(first, |kept, warnings| kept.into_iter().filter(|w| warnings.contains(w)).collect())
 }
 
+/// Columns that are shown where they are not all zero.
+const RARE: [&str; 4] = ["extra_requests", "failed_requests", "given_up_requests", "contaminated_requests"];
+
 /// The main numbers, one line a cell.
 fn table(plan: &Plan, rows: &Rows) -> Table {
     let mut header = short_names(&plan.axes);
@@ -118,6 +121,11 @@ fn table(plan: &Plan, rows: &Rows) -> Table {
         "cost_usd",
     ];
     header.extend(names.map(String::from));
+    // What most sweeps have none of is shown where there is some.
+    let has_some =
+        |name: &&&str| rows.0.iter().flatten().any(|row| row.get(name).is_some_and(|value| value > 0.0));
+    let rare: Vec<&str> = RARE.iter().filter(has_some).copied().collect();
+    header.extend(rare.iter().map(ToString::to_string));
     if plan.baseline.is_some() {
         header.push("tokens_vs_baseline".into());
     }
@@ -137,6 +145,8 @@ fn table(plan: &Plan, rows: &Rows) -> Table {
             seconds("total_p95_ms"),
             shown("cost_usd"),
         ]);
+        let counted = |name: &&str| Field::Estimate(summarize(&of_cell, name), 0);
+        line.extend(rare.iter().map(counted));
         if let Some(baseline) = &plan.baseline {
             let of_baseline: Vec<_> = rows.0[baseline[index]].iter().collect();
             line.push(Field::Estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::random::{fold, mix};
+use crate::random::{SessionKey, mix};
 use crate::units::{LONGEST_PROMPT, Tokens};
 
 /// A gateway in front of the provider; the default is none.
@@ -68,10 +68,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// The account of a session's request; `sent` counts those sent before it.
-    pub fn account(&self, workload: u32, session: u64, sent: u64) -> u32 {
+    /// The account of a request of whoever; `sent` counts those sent before it.
+    pub fn account(&self, person: SessionKey, sent: u64) -> u32 {
         let turn = match self.stickiness {
-            Stickiness::Session => mix(fold(u64::from(workload), session)),
+            Stickiness::Session => mix(person.0),
             Stickiness::RoundRobin => sent,
         };
         (turn % u64::from(self.accounts)) as u32

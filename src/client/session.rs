@@ -15,6 +15,8 @@ pub struct Session {
     pub workload: u32,
     pub(super) number: u64,
     pub(super) key: SessionKey,
+    /// Identity of whoever sends it: one for all requests of a recorded session, and for all nodes of a tree.
+    pub(super) person: SessionKey,
     pub(super) user: u32,
     /// Turns that have not begun.
     pub(super) turns_left: u32,
@@ -80,12 +82,13 @@ pub(super) struct Node {
 
 impl Session {
     /// A session at its beginning, `levels` of children below it.
-    pub(super) fn new(workload: u32, number: u64, key: SessionKey, user: u32, levels: u32) -> Self {
+    pub(super) fn new(workload: u32, number: u64, key: SessionKey, person: SessionKey, levels: u32) -> Self {
         Self {
             workload,
             number,
             key,
-            user,
+            person,
+            user: 0,
             turns_left: 0,
             calls_left: 0,
             conversation: Conversation::default(),

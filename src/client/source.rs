@@ -122,8 +122,8 @@ impl Source {
                 (now, number, own(recording.record().line), own(number))
             }
         };
-        let user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
-        let mut session = Session::new(workload, number, key, user, self.levels());
+        let mut session = Session::new(workload, number, key, person, self.levels());
+        session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
         session.sent = self.recorded.remove(&number).unwrap_or_default();
         Ok(Some((now, session)))

@@ -234,7 +234,7 @@ impl Traffic {
             place = context.place;
         }
         session.continued = continued.map(Box::new);
-        let account = || self.gateway.account(session.workload, session.number, self.calls);
+        let account = || self.gateway.account(session.person, self.calls);
         let request = Request {
             call: self.calls,
             line,

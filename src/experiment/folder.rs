@@ -29,6 +29,7 @@ impl<'a> Folder<'a> {
     pub fn open(loaded: &Loaded, plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
         // A trace that is not there is found before a folder is made for it.
         let stamp = format!("{} {} {:016x}", plan.name, env!("CARGO_PKG_VERSION"), loaded.fingerprint()?);
+        refuse_another_sweep(plan, path)?;
         prepare_folder(path)?;
         if let Some((table, _)) = tables_of(plan, path).find(|(table, _)| table.is_dir()) {
             return Err(Error::input(table.display(), "is a folder, and would be a file of results"));
@@ -130,4 +131,20 @@ impl<'a> Folder<'a> {
         };
         lines.map(row).collect::<Result<_>>().map(Finished)
     }
+}
+
+/// A folder of another name with the results of other axes is not this sweep's to overwrite.
+fn refuse_another_sweep(plan: &Plan, path: &Path) -> Result<()> {
+    let file = path.join("cells.csv");
+    let Ok(mut known) = csv::Reader::from_path(&file) else { return Ok(()) };
+    let Ok(header) = known.headers() else { return Ok(()) };
+    let axes: Vec<_> = header.iter().skip(1).take_while(|column| *column != "seed").collect();
+    let is_a_sweep = header.get(0) == Some("cell") && header.iter().any(|column| column == "seed");
+    let is_its_own = path.file_name().is_some_and(|name| *name == *plan.name);
+    if !is_a_sweep || is_its_own || axes == plan.axes {
+        return Ok(());
+    }
+    let message =
+        format!("holds the results of another sweep, over {}: name another folder", axes.join(", "));
+    Err(Error::input(path.display(), message))
 }

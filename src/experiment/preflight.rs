@@ -8,6 +8,7 @@ use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
 use crate::experiment::scenario::{Loaded, Scenario};
+use crate::provider::profile::Provider;
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
 use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
@@ -47,7 +48,8 @@ fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
         let name = name.clone();
         notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
     };
-    let general = [other_retention(loaded), shortest_by_default(loaded), low_floor(loaded)];
+    let general =
+        [other_retention(loaded), shortest_by_default(loaded), low_floor(loaded), relative_prices(loaded)];
     let general = general.into_iter().flatten();
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
@@ -100,6 +102,14 @@ fn no_marks(loaded: &Loaded, workload: &Workload) -> Option<String> {
         implicit_breakpoint || developer_breakpoint || !loaded.scenario.client.marked(workload).is_empty();
     (semantics == Semantics::Breakpoints && !marked).then(|| {
         "this provider stores at explicit breakpoints only: without client.breakpoints, such as [\"developer\", \"message\"], there can be no hits".into()
+    })
+}
+
+/// Prices that are relative to each other only.
+fn relative_prices(loaded: &Loaded) -> Option<String> {
+    let Provider { profile, model, .. } = &loaded.scenario.provider;
+    (loaded.scenario.provider.chosen_model().input == 1.0).then(|| {
+        format!("prices of `{model}` in `{profile}` are relative (input = 1 for a million tokens): its costs are no USD")
     })
 }
 

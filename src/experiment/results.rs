@@ -21,6 +21,10 @@ impl Unpublished {
         if path.is_dir() {
             return Err(Error::input(path.display(), "is a folder: name a file"));
         }
+        // Renaming onto a link, a pipe or a device would take its place.
+        if path.symlink_metadata().is_ok_and(|known| !known.is_file()) {
+            return Err(Error::input(path.display(), "is there and is no plain file: name another"));
+        }
         if !folder.is_dir() {
             return Err(Error::input(
                 path.display(),
