@@ -655,6 +655,64 @@ fn wrong_flags_are_named_with_what_would_be_right() {
 }
 
 #[test]
+fn wrong_questions_are_named_with_what_would_be_right() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--objective", "price"], &["--objective: `price` is no metric: write cost,"]),
+        (&["--objective", "weighted(cost)"], &["--objective: ", "write weighted(cost: 0.7, ttft_p95: 0.3)"]),
+        (
+            &["--constraint", "ttft_p95 3s"],
+            &["--constraint ttft_p95 3s: ", "write a metric, < or >, and a bound"],
+        ),
+        (
+            &["--constraint", "ttft_p95 < 1s", "--constraint", "ttft_p95 > 2s"],
+            &["--constraint: `ttft_p95 < 1s` and `ttft_p95 > 2s` cannot both hold"],
+        ),
+        (&["--over", "provider.routing.pool=1..3"], &["is not the client's to choose: only client.* is"]),
+        (&["--over", "client.key.buckets"], &["write path=values, such as client.key.buckets=1..64"]),
+        (&["--over", "client.key.bukets=1..3"], &["client.key.bukets", "did you mean `buckets`?"]),
+        (
+            &["--over", "client.key.buckets=1..3", "--over", "client.key.buckets=4"],
+            &["--over: `client.key.buckets` is there twice"],
+        ),
+        (&["--within", "-1"], &["--within: must be above zero"]),
+        (&["--ensemble", "none.toml"], &["none.toml", "read ensemble"]),
+        (&["--ensemble", "empty.toml"], &["empty.toml", "lacks the key `member`"]),
+        (&["--ensemble", "weight.toml"], &["weight.toml:3: member.0.weight: must be above zero"]),
+        (&["--ensemble", "wrong.toml"], &["member `odd`: provider.routing.rule: unknown variant `fish`"]),
+    ];
+    let weight = "[[member]]\nname = 'none'\nweight = 0\n";
+    let wrong = "[[member]]\nname = 'odd'\n[member.provider.routing]\nrule = 'fish'\n";
+    let case =
+        Case::new().scenario().file("empty.toml", "").file("weight.toml", weight).file("wrong.toml", wrong);
+    for (args, words) in cases {
+        case.refuses(&and(&["recommend", "s.toml", "--seeds", "5"], args), words);
+    }
+    case.refuses(&["recommend", "t.jsonl"], &["t.jsonl: a trace needs --block-tokens and --time-unit"]);
+    case.refuses(&["sensitivity", "s.toml", "--metric", "price"], &["--metric: `price` is no metric"]);
+    case.refuses(
+        &["sensitivity", "s.toml", "--over", "provider.routing.rule=[\"home\"]"],
+        &["`provider.routing.rule` needs two values or more"],
+    );
+}
+
+#[test]
+fn a_recommendation_is_saved_as_a_scenario_that_runs() {
+    let case = Case::new().scenario();
+    let over = "client.key.buckets=[2, 3]";
+    case.run(&["recommend", "s.toml", "--seeds", "5", "--over", over, "--save", "best.toml"]).answered();
+    let row = |args: &[&str]| csv_rows(case.run(args).answered());
+    let best = row(&["run", "best.toml", "--seeds", "2"]);
+    let by_hand: Vec<_> = ["2", "3"]
+        .iter()
+        .map(|count| {
+            let set = format!("client.key.buckets={count}");
+            row(&["run", "s.toml", "--seeds", "2", "--set", "client.key.strategy=buckets", "--set", &set])
+        })
+        .collect();
+    assert!(by_hand.contains(&best));
+}
+
+#[test]
 fn wrong_numbers_for_a_recommendation_are_named_with_what_would_be_right() {
     let cases = [
         ("0", "6528", "6687", "--rps: `0` must be above zero and at most 1000, in requests a second"),

@@ -5,6 +5,7 @@ mod output;
 mod recommend;
 mod replay;
 mod run;
+mod sensitivity;
 mod sweep;
 
 use std::path::{Path, PathBuf};
@@ -23,15 +24,16 @@ const HELP: &str = "\
 {usage-heading} {usage}
 
 What will happen?
-  run        Play one scenario and print its numbers with their intervals
-  sweep      Play every variant of a scenario and write CSVs of hit ratio and latency
-  replay     Play a recorded trace against a provider
+  run          Play one scenario and print its numbers with their intervals
+  sweep        Play every variant of a scenario and write CSVs of hit ratio and latency
+  replay       Play a recorded trace against a provider
 
 What should I do?
-  recommend  The best of a client's choices, and what it costs if the provider is not what it seems
+  recommend    The best of a client's choices, and what it costs if the provider is not what it seems
+  sensitivity  Which unknown of the provider moves the answer most: what to measure next
 
 Show and set up:
-  list       Providers, scenarios, and the paths that can be set or swept
+  list         Providers, scenarios, and the paths that can be set or swept
 
 Options:
 {options}
@@ -54,6 +56,7 @@ enum Verb {
     Sweep(sweep::Sweep),
     Replay(replay::Replay),
     Recommend(recommend::Recommend),
+    Sensitivity(sensitivity::Sensitivity),
     List(list::List),
 }
 
@@ -172,6 +175,7 @@ pub fn main() -> i32 {
         Verb::Sweep(sweep) => sweep.answer(),
         Verb::Replay(replay) => replay.answer(),
         Verb::Recommend(recommend) => recommend.answer(),
+        Verb::Sensitivity(sensitivity) => sensitivity.answer(),
         Verb::List(list) => list.answer(),
     };
     match answered {

@@ -18,6 +18,7 @@ use crate::experiment::recommend::{Card, Formulas, Question, recommend, scenario
 use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::{ensemble, preflight, results};
+use crate::units::Span;
 
 /// Say what a client should do, and what it costs if the provider is not what it seems
 #[derive(Debug, Args)]
@@ -323,6 +324,7 @@ fn ranges(card: &Card, choices: &[usize]) -> String {
 fn unit(card: &Card) -> &'static str {
     match card.objective.unit() {
         Unit::Share => "points",
+        Unit::UsdPerDay if is_a_trace(card) => "USD",
         Unit::UsdPerDay => "USD a day",
         Unit::Seconds => "s",
         Unit::Relative => "of the first choice's",
@@ -401,11 +403,19 @@ fn numbers(standing: &Standing, day: f64) -> [Field; 4] {
     ]
 }
 
-const NUMBERS: [&str; 4] = ["token_hit_ratio", "ttft_p95_s", "total_p95_s", "usd_per_day"];
+/// Names of these numbers. A trace lasts as long as it lasts: its cost is that of all of it.
+fn number_names(card: &Card) -> [String; 4] {
+    let cost = if is_a_trace(card) { "usd" } else { "usd_per_day" };
+    ["token_hit_ratio", "ttft_p95_s", "total_p95_s", cost].map(String::from)
+}
+
+fn is_a_trace(card: &Card) -> bool {
+    card.choices.iter().all(|choice| choice.loaded.scenario.duration == Span::UNLIMITED)
+}
 
 /// Every choice under the scenario's own provider, with its regrets under the others.
 fn choices_table(card: &Card) -> Table {
-    let header = paths(card).into_iter().chain(NUMBERS.map(String::from));
+    let header = paths(card).into_iter().chain(number_names(card));
     let mut table =
         Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)));
     for (index, choice) in card.choices.iter().enumerate() {
@@ -456,8 +466,7 @@ fn regrets_table(card: &Card) -> Option<Table> {
 fn plain_table(card: &Card) -> Table {
     let header = ["provider".to_string()].into_iter().chain(paths(card));
     let rest = ["seeds", "objective", "regret", "feasible"].map(String::from);
-    let mut table =
-        Table::new(header.chain(rest).chain(NUMBERS.map(String::from)).chain(["note".to_string()]));
+    let mut table = Table::new(header.chain(rest).chain(number_names(card)).chain(["note".to_string()]));
     for (member, finish) in &card.members {
         for (index, choice) in card.choices.iter().enumerate() {
             let standing = &finish.standings[index];

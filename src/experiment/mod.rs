@@ -4,7 +4,8 @@
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
 //! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
 //! into [`tables`] of a [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`]
-//! are judged by an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers.
+//! are judged by an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`]
+//! asks which unknown of the provider moves the answer most.
 
 pub mod scenario;
 pub mod axes;
@@ -22,3 +23,4 @@ pub mod choices;
 pub mod race;
 pub mod ensemble;
 pub mod recommend;
+pub mod sensitivity;
