@@ -12,6 +12,7 @@ use crate::cli::output::{Field, Table, progress_bar, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
 use crate::experiment::folder::Folder;
+use crate::experiment::lifetimes;
 use crate::experiment::metrics::{paired_difference, summarize};
 use crate::experiment::preflight;
 use crate::experiment::sweep::{Plan, Rows};
@@ -39,6 +40,9 @@ impl Sweep {
         let idle = preflight::idle_axis(&loaded);
         self.common.warn(&idle.into_iter().chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
+        if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
+            talk(&how);
+        }
         let interrupted = on_interrupt();
         let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
         let rows = self.play(&plan, &folder, &interrupted)?;

@@ -2,7 +2,8 @@
 //!
 //! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
-//! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
+//! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds, many
+//! [`lifetimes`] in one pass; the answers go
 //! into [`tables`] of a [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
 
 pub mod scenario;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod results;
 pub mod requests;
 pub mod sweep;
+pub mod lifetimes;
 pub mod tables;
 pub mod folder;
 pub mod recommend;

@@ -22,7 +22,7 @@ use crate::provider::write::{Visible, Write};
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::Outcome;
-use crate::units::{SimTime, Span};
+use crate::units::{SimTime, Span, Tokens};
 
 /// How the requests of one workload meet the provider.
 #[derive(Clone, Debug)]
@@ -56,24 +56,26 @@ impl Regime {
 
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
     /// Accounts of each partition: each has fleets of its own.
     accounts: u32,
     /// The start of the traffic, if that is not its first request.
     start: Option<SimTime>,
     regimes: Vec<Regime>,
-    tree: PrefixTree,
-    provider: Provided,
+    pub(super) tree: PrefixTree,
+    pub(super) provider: Provided,
     queue: Queue,
-    ledger: Option<Ledger>,
+    pub(super) ledger: Option<Ledger>,
+    /// For how long stores still hold what has expired.
+    pub(super) remembers: Span,
     /// Sessions about to be queued: those that go on, and those that start.
     next: Next,
     starting: Next,
 }
 
 /// The provider's side of a run, under one regime.
-struct Provided {
-    terms: Vec<Terms>,
+pub(super) struct Provided {
+    pub(super) terms: Vec<Terms>,
     routing: Routing,
     write: Write,
     failed_writes: bool,
@@ -83,8 +85,44 @@ struct Provided {
     /// What the backend of a session is drawn from.
     backends: SessionKey,
     router: Router,
-    machines: Machines,
-    cache: Cache,
+    pub(super) machines: Machines,
+    pub(super) cache: Cache,
+}
+
+/// A request on its way to a machine, before it is known what it finds there.
+pub(super) struct Sent {
+    pub(super) request: Request,
+    pub(super) access: Access,
+    overflowed: bool,
+    pub(super) lifetime: Span,
+    failed: bool,
+    arrival: SimTime,
+}
+
+/// How a machine serves a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub(super) cached: Tokens,
+    pub(super) timing: Timing,
+    /// Requests in flight on all machines, this one included.
+    pub(super) in_flight: u32,
+}
+
+impl Sent {
+    /// Puts the request, of whose prompt so much is cached, behind those that a machine has.
+    pub(super) fn serve(&self, machines: &mut Machines, cached: Tokens) -> Served {
+        let Self { request, access, arrival, .. } = self;
+        let uncached = request.prompt.tokens() - cached;
+        // A call fails when its first token would come.
+        let output = self.output();
+        let timing = machines.serve(access.machine, *arrival, cached, uncached, output, request.draws);
+        Served { cached, timing, in_flight: machines.in_flight_total() }
+    }
+
+    /// Tokens of its answer.
+    fn output(&self) -> Tokens {
+        if self.failed { 0 } else { self.request.output_tokens }
+    }
 }
 
 /// What happens next.
@@ -179,6 +217,7 @@ impl Simulation {
             queue: Queue::default(),
             ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
             regimes,
+            remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
         }
@@ -187,6 +226,19 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        self.play(|simulation, session, now| {
+            let (outcome, request) = simulation.arrive(session, now);
+            observe(&outcome);
+            let response = simulation.response(&request, &outcome);
+            (request, response)
+        })
+    }
+
+    /// Runs to the end of the traffic, with `answer` to what a session sends at a moment.
+    pub(super) fn play(
+        &mut self,
+        mut answer: impl FnMut(&mut Self, &mut Session, SimTime) -> (Request, Response),
+    ) -> Result<()> {
         for workload in 0..self.traffic.workloads() as u32 {
             self.start_next(workload)?;
         }
@@ -201,9 +253,7 @@ impl Simulation {
                 Kind::Arrival => {
                     let Caller { mut session, starts } = self.queue.sessions.take(slot);
                     let workload = session.workload;
-                    let (outcome, request) = self.arrive(&mut session, now);
-                    observe(&outcome);
-                    let response = self.response(&request, &outcome);
+                    let (request, response) = answer(self, &mut session, now);
                     self.traffic.answered(session, request, &response, &mut self.next);
                     if starts {
                         self.start_next(workload)?;
@@ -258,7 +308,7 @@ impl Simulation {
     }
 
     /// What a client sees of an outcome.
-    fn response(&self, request: &Request, outcome: &Outcome) -> Response {
+    pub(super) fn response(&self, request: &Request, outcome: &Outcome) -> Response {
         let Provided { regime, .. } = self.provider;
         Response {
             cached: outcome.cached,
@@ -272,25 +322,43 @@ impl Simulation {
 
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
+        let sent = self.send(session, now);
+        let found = self.provider.cache.look_up(&self.tree, &sent.access, &sent.request.marks, now);
+        let effect = self.effect(&sent, found.read, now + sent.lifetime);
+        let served = sent.serve(&mut self.provider.machines, found.cached);
+        let attribution = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.attribute(&self.tree, &sent.request, &sent.access, &found, now));
+        let outcome = Outcome { attribution, ..self.outcome(&sent, &served, effect.written) };
+        self.arrived(effect, now, outcome.visible_at);
+        (outcome, sent.request)
+    }
+
+    /// A session's next request, sent to its machine.
+    pub(super) fn send(&mut self, session: &mut Session, now: SimTime) -> Sent {
         let request = self.traffic.request(session, now, &mut self.tree);
         let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
         let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
-
         self.provider.machines.advance(now);
         let (access, overflowed) = self.provider.route(&request, now);
-        let Provided { machines, cache, failed_writes, .. } = &mut self.provider;
-        let found = cache.look_up(&self.tree, &access, &request.marks, now);
-        let mut effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
-        if failed && !*failed_writes {
-            effect = effect.none();
-        }
-        let prompt = request.prompt.tokens();
-        let uncached = prompt - found.cached;
-        // A call fails when its first token would come.
-        let output = if failed { 0 } else { request.output_tokens };
-        let timing = machines.serve(access.machine, now, found.cached, uncached, output, request.draws);
-        let outcome = Outcome {
+        Sent { request, access, overflowed, lifetime, failed, arrival: now }
+    }
+
+    /// What a request that reads down to `read` will do to the cache.
+    pub(super) fn effect(&self, sent: &Sent, read: Tokens, expiry: SimTime) -> Effect {
+        let Sent { request, access, arrival, .. } = sent;
+        let Provided { cache, failed_writes, .. } = &self.provider;
+        let effect = cache.effect(&self.tree, *access, &request.marks, read, *arrival, expiry);
+        if sent.failed && !*failed_writes { effect.none() } else { effect }
+    }
+
+    /// What comes of a request, but for its attribution.
+    pub(super) fn outcome(&self, sent: &Sent, served: &Served, written: Tokens) -> Outcome {
+        let Sent { request, access, arrival, .. } = sent;
+        let Served { cached, timing, in_flight } = *served;
+        Outcome {
             call: request.call,
             line: request.line,
             workload: request.workload,
@@ -298,40 +366,41 @@ impl Simulation {
             turn: request.turn,
             occasion: request.occasion,
             attempt: request.attempt,
-            failed,
+            failed: sent.failed,
             contaminated: request.contaminated,
             partition: access.partition,
             key: request.key,
             routing_key: access.owner,
-            arrival: now,
+            arrival: *arrival,
             machine: access.machine,
-            overflowed,
-            in_flight: machines.in_flight_total(),
-            prompt,
-            cached: found.cached,
-            written: effect.written,
-            output,
+            overflowed: sent.overflowed,
+            in_flight,
+            prompt: request.prompt.tokens(),
+            cached,
+            written,
+            output: sent.output(),
             timing,
-            lifetime,
-            visible_at: self.provider.visible_at(now, &timing),
-            attribution: self
-                .ledger
-                .as_ref()
-                .map(|ledger| ledger.attribute(&self.tree, &request, &access, &found, now)),
-        };
-        if let Some(ledger) = &mut self.ledger {
-            ledger.arrive(&self.tree, &effect, now);
+            lifetime: sent.lifetime,
+            visible_at: self.provider.visible_at(*arrival, &timing),
+            attribution: None,
         }
-        if outcome.visible_at == now {
+    }
+
+    /// Notes what a request that has arrived will do to the cache.
+    pub(super) fn arrived(&mut self, effect: Effect, now: SimTime, visible_at: SimTime) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.arrive(&self.tree, &effect, now.before(self.remembers));
+        }
+        if visible_at == now {
             self.appear(&effect, now);
         } else {
             let slot = self.queue.effects.put(effect);
-            self.queue.push(outcome.visible_at, Kind::Visible, slot);
+            self.queue.push(visible_at, Kind::Visible, slot);
         }
-        (outcome, request)
     }
 
     fn appear(&mut self, effect: &Effect, now: SimTime) {
+        let now = now.before(self.remembers);
         self.provider.cache.apply(&self.tree, effect, now);
         if let Some(ledger) = &mut self.ledger {
             ledger.appear(&self.tree, effect, now);
