@@ -17,6 +17,7 @@ use crate::experiment::metrics::{paired_difference, summarize};
 use crate::experiment::preflight;
 use crate::experiment::sweep::{Plan, Rows};
 use crate::experiment::tables::plain;
+use crate::experiment::unknown_lifetime;
 
 /// Play every variant of a scenario, with every seed, and write CSVs of hit ratio and latency
 #[derive(Debug, Args)]
@@ -49,6 +50,9 @@ impl Sweep {
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;
         if !self.common.quiet {
+            if unknown_lifetime::is_covered(&plan) {
+                talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
+            }
             talk(&format!("{} cells x {} seeds written to {}", plan.cells.len(), plan.seeds, path.display()));
         }
         Ok(())

@@ -153,6 +153,19 @@ pub fn paired_difference(rows: &[&Row], baseline: &[&Row], name: &str) -> Option
     jackknife(rows.len().min(baseline.len()), |left_out| Some(this(left_out)? - that(left_out)?))
 }
 
+/// One metric over replications of each of several variants, as a mean over the variants by weight. Their seeds are the
+/// same, so that one replication is left out of all of them at a time.
+pub fn summarize_weighted(variants: &[(f64, Vec<&Row>)], name: &str) -> Option<Estimate> {
+    let statistics: Vec<_> = variants
+        .iter()
+        .map(|(weight, rows)| Some((*weight, statistic(rows, name)?)))
+        .collect::<Option<_>>()?;
+    let replications = variants.iter().map(|(_, rows)| rows.len()).min()?;
+    jackknife(replications, |left_out| {
+        statistics.iter().map(|(weight, statistic)| Some(weight * statistic(left_out)?)).sum()
+    })
+}
+
 /// A metric of all replications, or of all but one; missing where any replication misses it.
 fn statistic(rows: &[&Row], name: &str) -> Option<impl Fn(Option<usize>) -> Option<f64>> {
     let sum = |name: &str| Sum::of(rows.iter().map(|row| row.get(name)));

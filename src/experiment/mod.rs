@@ -2,9 +2,9 @@
 //!
 //! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
-//! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds, many
-//! [`lifetimes`] in one pass; the answers go
-//! into [`tables`] of a [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
+//! [`statistics`], and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
+//! plays, many [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
+//! [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
 
 pub mod scenario;
 pub mod axes;
@@ -16,6 +16,8 @@ pub mod results;
 pub mod requests;
 pub mod sweep;
 pub mod lifetimes;
+pub mod play;
+pub mod unknown_lifetime;
 pub mod tables;
 pub mod folder;
 pub mod recommend;

@@ -109,6 +109,7 @@ impl Ledger {
     }
 
     /// How deep everything earlier reaches on the path of a request, whatever has expired since.
+    #[inline(always)]
     pub fn reach(&self, tree: &PrefixTree, access: &Access, readable: &Readable) -> Reach {
         let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
         // These sets never forget: they have no clock.
@@ -124,6 +125,7 @@ impl Ledger {
     }
 
     /// The attribution of what a request did not find, without the ceiling of its lifetime.
+    #[inline(always)]
     pub fn lost(
         &self,
         request: &Request,

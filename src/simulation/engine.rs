@@ -91,12 +91,14 @@ pub(super) struct Provided {
 
 /// A request on its way to a machine, before it is known what it finds there.
 pub(super) struct Sent {
-    pub(super) request: Request,
     pub(super) access: Access,
     overflowed: bool,
     pub(super) lifetime: Span,
     failed: bool,
     arrival: SimTime,
+    noise: Option<f64>,
+    /// Tokens of its answer.
+    output: Tokens,
 }
 
 /// How a machine serves a request.
@@ -111,17 +113,10 @@ pub(super) struct Served {
 impl Sent {
     /// Puts the request, of whose prompt so much is cached, behind those that a machine has.
     pub(super) fn serve(&self, machines: &mut Machines, cached: Tokens) -> Served {
-        let Self { request, access, arrival, .. } = self;
-        let uncached = request.prompt.tokens() - cached;
-        // A call fails when its first token would come.
-        let output = self.output();
-        let timing = machines.serve(access.machine, *arrival, cached, uncached, output, request.draws);
+        let Self { access, arrival, noise, output, .. } = self;
+        let uncached = access.prompt.tokens() - cached;
+        let timing = machines.serve(access.machine, *arrival, cached, uncached, *output, *noise);
         Served { cached, timing, in_flight: machines.in_flight_total() }
-    }
-
-    /// Tokens of its answer.
-    fn output(&self) -> Tokens {
-        if self.failed { 0 } else { self.request.output_tokens }
     }
 }
 
@@ -322,41 +317,56 @@ impl Simulation {
 
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
-        let sent = self.send(session, now);
-        let found = self.provider.cache.look_up(&self.tree, &sent.access, &sent.request.marks, now);
-        let effect = self.effect(&sent, found.read, now + sent.lifetime);
+        let request = self.traffic.request(session, now, &mut self.tree);
+        let sent = self.send(&request, now);
+        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now);
+        let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
         let served = sent.serve(&mut self.provider.machines, found.cached);
         let attribution = self
             .ledger
             .as_ref()
-            .map(|ledger| ledger.attribute(&self.tree, &sent.request, &sent.access, &found, now));
-        let outcome = Outcome { attribution, ..self.outcome(&sent, &served, effect.written) };
+            .map(|ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now));
+        let outcome = Outcome { attribution, ..self.outcome(&request, &sent, &served, effect.written) };
         self.arrived(effect, now, outcome.visible_at);
-        (outcome, sent.request)
+        (outcome, request)
     }
 
-    /// A session's next request, sent to its machine.
-    pub(super) fn send(&mut self, session: &mut Session, now: SimTime) -> Sent {
-        let request = self.traffic.request(session, now, &mut self.tree);
+    /// Sends a request to its machine.
+    #[inline(always)]
+    pub(super) fn send(&mut self, request: &Request, now: SimTime) -> Sent {
         let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
         let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(&request, now);
-        Sent { request, access, overflowed, lifetime, failed, arrival: now }
+        let (access, overflowed) = self.provider.route(request, now);
+        let noise = self.provider.machines.noise(request.draws);
+        // A call fails when its first token would come.
+        let output = if failed { 0 } else { request.output_tokens };
+        Sent { access, overflowed, lifetime, failed, arrival: now, noise, output }
     }
 
     /// What a request that reads down to `read` will do to the cache.
-    pub(super) fn effect(&self, sent: &Sent, read: Tokens, expiry: SimTime) -> Effect {
-        let Sent { request, access, arrival, .. } = sent;
+    #[inline(always)]
+    pub(super) fn effect(&self, request: &Request, sent: &Sent, read: Tokens, expiry: SimTime) -> Effect {
+        let Sent { access, arrival, .. } = sent;
         let Provided { cache, failed_writes, .. } = &self.provider;
-        let effect = cache.effect(&self.tree, *access, &request.marks, read, *arrival, expiry);
-        if sent.failed && !*failed_writes { effect.none() } else { effect }
+        let mut effect = cache.effect(&self.tree, *access, &request.marks, read, *arrival, expiry);
+        if sent.failed && !*failed_writes {
+            effect = effect.none();
+        }
+        effect
     }
 
     /// What comes of a request, but for its attribution.
-    pub(super) fn outcome(&self, sent: &Sent, served: &Served, written: Tokens) -> Outcome {
-        let Sent { request, access, arrival, .. } = sent;
+    #[inline(always)]
+    pub(super) fn outcome(
+        &self,
+        request: &Request,
+        sent: &Sent,
+        served: &Served,
+        written: Tokens,
+    ) -> Outcome {
+        let Sent { access, arrival, .. } = sent;
         let Served { cached, timing, in_flight } = *served;
         Outcome {
             call: request.call,
@@ -378,7 +388,7 @@ impl Simulation {
             prompt: request.prompt.tokens(),
             cached,
             written,
-            output: sent.output(),
+            output: sent.output,
             timing,
             lifetime: sent.lifetime,
             visible_at: self.provider.visible_at(*arrival, &timing),
@@ -387,6 +397,7 @@ impl Simulation {
     }
 
     /// Notes what a request that has arrived will do to the cache.
+    #[inline(always)]
     pub(super) fn arrived(&mut self, effect: Effect, now: SimTime, visible_at: SimTime) {
         if let Some(ledger) = &mut self.ledger {
             ledger.arrive(&self.tree, &effect, now.before(self.remembers));

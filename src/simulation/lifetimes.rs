@@ -12,13 +12,13 @@ use crate::client::request::Request;
 use crate::client::session::Session;
 use crate::client::traffic::Response;
 use crate::error::Result;
-use crate::provider::cache::Found;
+use crate::provider::cache::{Access, Found};
 use crate::provider::machine::Machines;
 use crate::provider::store::Answers;
 use crate::provider::write::Readable;
 use crate::random::SpanDistribution;
 use crate::simulation::attribution::{Ledger, Reach};
-use crate::simulation::engine::{Sent, Simulation};
+use crate::simulation::engine::Simulation;
 use crate::simulation::outcome::{Attribution, Outcome};
 use crate::units::{SimTime, Span, Tokens};
 
@@ -83,28 +83,29 @@ fn arrive(
     now: SimTime,
     observe: &mut impl FnMut(usize, &Outcome),
 ) -> (Request, Response) {
-    let mut sent = simulation.send(session, now);
+    let request = simulation.traffic.request(session, now, &mut simulation.tree);
+    let mut sent = simulation.send(&request, now);
     // A covering write renews all that was read, so that it matters for the bill alone.
-    let effect = simulation.effect(&sent, 0, now);
+    let effect = simulation.effect(&request, &sent, 0, now);
     let clocks = [&variants[0], &variants[variants.len() - 1]].map(|variant| now.before(variant.lifetime));
-    let mut finds = Finds::new(simulation, &sent, clocks);
+    let mut finds = Finds::new(simulation, &request, &sent.access, clocks);
     let mut seen = None;
     for Variant { number, lifetime, machines } in variants {
-        finds.advance(simulation, &sent, now.before(*lifetime));
+        finds.advance(simulation, &request, &sent.access, now.before(*lifetime));
         sent.lifetime = *lifetime;
         machines.advance(now);
         let served = sent.serve(machines, finds.found.cached);
         let written = effect.written.saturating_sub(finds.found.read);
         let attribution = finds.reach.as_ref().map(|_| finds.attribution);
-        let outcome = Outcome { attribution, ..simulation.outcome(&sent, &served, written) };
+        let outcome = Outcome { attribution, ..simulation.outcome(&request, &sent, &served, written) };
         observe(*number, &outcome);
         debug_assert!(seen.is_none_or(|seen: Outcome| seen.visible_at == outcome.visible_at));
         seen.get_or_insert(outcome);
     }
     let seen = seen.expect("there are lifetimes");
     simulation.arrived(effect, now, seen.visible_at);
-    let response = simulation.response(&sent.request, &seen);
-    (sent.request, response)
+    let response = simulation.response(&request, &seen);
+    (request, response)
 }
 
 /// What one request finds under shorter and shorter lifetimes.
@@ -118,11 +119,11 @@ struct Finds {
 }
 
 impl Finds {
-    /// What `sent` finds, first under the longest lifetime; the stores' clocks are then at the first of `clocks`,
+    /// What a request finds, first under the longest lifetime; the stores' clocks are then at the first of `clocks`,
     /// and under the shortest one at the last.
-    fn new(simulation: &Simulation, sent: &Sent, clocks: [SimTime; 2]) -> Self {
+    fn new(simulation: &Simulation, request: &Request, access: &Access, clocks: [SimTime; 2]) -> Self {
         let Simulation { tree, provider, ledger, .. } = simulation;
-        let (access, [first, last]) = (&sent.access, clocks);
+        let [first, last] = clocks;
         let mut alive = Falling::new(provider.cache.alive_between(tree, access, first, last));
         let found = provider.cache.found(access, Readable::Everywhere, alive.at(first));
         let reach = ledger.as_ref().map(|ledger| ledger.reach(tree, access, &found.readable));
@@ -136,26 +137,25 @@ impl Finds {
         };
         if let Some(ledger) = ledger {
             finds.perfectly_routed.at(first);
-            finds.attribute(ledger, sent);
+            finds.attribute(ledger, request, access);
         }
         finds
     }
 
     /// Goes on to a shorter lifetime.
-    fn advance(&mut self, simulation: &Simulation, sent: &Sent, clock: SimTime) {
+    fn advance(&mut self, simulation: &Simulation, request: &Request, access: &Access, clock: SimTime) {
         let (before, routed_before) = (self.alive.depth(), self.perfectly_routed.depth());
         if self.alive.at(clock) != before {
-            self.found =
-                simulation.provider.cache.found(&sent.access, Readable::Everywhere, self.alive.depth());
+            self.found = simulation.provider.cache.found(access, Readable::Everywhere, self.alive.depth());
         }
         if let Some(ledger) = &simulation.ledger
             && (self.perfectly_routed.at(clock) != routed_before || self.alive.depth() != before)
         {
-            self.attribute(ledger, sent);
+            self.attribute(ledger, request, access);
         }
     }
 
-    fn attribute(&mut self, ledger: &Ledger, Sent { request, access, .. }: &Sent) {
+    fn attribute(&mut self, ledger: &Ledger, request: &Request, access: &Access) {
         let Some(reach) = &self.reach else { return };
         // Nothing is replaced or evicted: all that has not expired is alive.
         let lost = ledger.lost(request, access, &self.found, self.found.alive, reach);
