@@ -331,3 +331,25 @@ fn lifetimes_that_are_drawn_are_played_one_by_one() {
     assert!(said(&plan).unwrap().contains("one by one; lifetimes that are drawn"));
     assert_eq!(said(&Plan::new(&load(CALLS, "")).unwrap()), None);
 }
+
+#[test]
+fn a_sweep_says_how_lifetimes_are_computed_and_writes_the_same_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = |threads: &str, out: &str, further: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("cachecast").unwrap();
+        let args = ["sweep", "lifetimes", "--set", "duration=2d", "--seeds", "3", "--out", out];
+        command.current_dir(folder.path()).env("RAYON_NUM_THREADS", threads);
+        let output = command.args(args).args(further).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let files = ["cells.csv", "summary.csv", "lifetime_unknown.csv"];
+        let files = files.map(|file| std::fs::read_to_string(folder.path().join(out).join(file)).unwrap());
+        (String::from_utf8(output.stderr).unwrap(), files)
+    };
+    let (said, files) = sweep("1", "one", &[]);
+    let how = "provider.retention.lifetime.constant: 24 lifetimes are computed in one pass\n";
+    assert!(said.starts_with(how), "{said}");
+    assert!(said.contains("lifetime_unknown.csv: means over a constant lifetime"), "{said}");
+    assert_eq!(files[2].lines().count(), 1 + 5);
+    let (said, same) = sweep("3", "three", &["--quiet"]);
+    assert_eq!((said.as_str(), same), ("", files));
+}
