@@ -331,7 +331,8 @@ impl Simulation {
         (outcome, request)
     }
 
-    /// Sends a request to its machine.
+    /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
+    /// lifetimes at once, must not slow down ordinary runs.)
     #[inline(always)]
     pub(super) fn send(&mut self, request: &Request, now: SimTime) -> Sent {
         let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
