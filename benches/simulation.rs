@@ -8,12 +8,16 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cachecast::experiment::lifetimes::Lifetimes;
 use cachecast::experiment::metrics::Row;
-use cachecast::experiment::run::replicate;
+use cachecast::experiment::run::{replicate, replicate_lifetimes};
 use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::experiment::sweep::Plan;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const STUDY: &str = include_str!("../scenarios/bucket-cardinality.toml");
+
+const LIFETIMES: &str = include_str!("../scenarios/lifetimes.toml");
 
 /// Requests of one run: 30 a minute for so many minutes.
 const REQUESTS: u64 = 1_000_000;
@@ -95,6 +99,29 @@ fn report(_: &mut Criterion) {
     let ratio = long.as_secs_f64() / short.as_secs_f64();
     println!("  1,000,000-token prompts cost {ratio:.3} of 1,000-token prompts");
     assert!(ratio < 1.2, "the cost of a request must not depend on the length of its prompt");
+    report_lifetimes();
+}
+
+/// Every lifetime of the shipped scenario at the highest of its rates, in one pass and one by one, in turn.
+fn report_lifetimes() {
+    let swept = Loaded::from_text("lifetimes", "lifetimes", LIFETIMES, Path::new(""), &[]);
+    let plan = Plan::new(&swept.expect("the shipped scenario loads")).expect("its axes are right");
+    let axis = Lifetimes::of(&plan).expect("it has an axis of lifetimes");
+    let group = &axis.groups[0];
+    let lifetimes: Vec<_> = group.iter().map(|cell| axis.lifetimes[*cell]).collect();
+    let first = &plan.cells[group[0]].loaded;
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..5 {
+        let start = Instant::now();
+        let together = replicate_lifetimes(first, 0, &lifetimes, |_, _| ()).expect("it cannot fail");
+        least[0] = least[0].min(start.elapsed());
+        let start = Instant::now();
+        let alone: Vec<_> = group.iter().map(|cell| run(&plan.cells[*cell].loaded)).collect();
+        least[1] = least[1].min(start.elapsed());
+        assert!(together.iter().map(|report| &report.row).eq(&alone), "one pass must be exact");
+    }
+    let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
+    println!("  {} lifetimes one by one take {ratio:.1} times as long as in one pass", group.len());
 }
 
 criterion_group!(benches, open_loop, report);

@@ -38,6 +38,11 @@ impl SimTime {
         Span(self.0.saturating_sub(earlier.0))
     }
 
+    /// So long before this; time zero if that is before all time.
+    pub fn before(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
     /// Seconds since time zero.
     pub fn seconds(self) -> f64 {
         Span(self.0).seconds()

@@ -66,6 +66,41 @@ fn an_idle_gap_beyond_the_longest_lifetime_never_hits_and_one_within_the_shortes
     }
 }
 
+#[test]
+fn poisson_calls_hit_under_every_lifetime_as_the_closed_form_says_and_under_an_unknown_one_as_its_integral() {
+    let shown = read("results/README.md");
+    let gap = |row: &BTreeMap<String, String>| -> f64 {
+        let rate = &row["client.workload.calls.arrivals.rate"]["every ".len()..];
+        rate.parse::<cachecast::units::Span>().unwrap().seconds()
+    };
+    let rows_of_cells = rows("results/lifetimes/summary.csv");
+    assert_eq!(rows_of_cells.len(), 120);
+    for row in rows_of_cells {
+        let lifetime: cachecast::units::Span = row["provider.retention.lifetime.constant"].parse().unwrap();
+        let requests = number(&row, "requests");
+        // The first request of all is cold.
+        let expected = -libm::expm1(-lifetime.seconds() / gap(&row)) * (1.0 - 1.0 / requests);
+        let (hit, half) = (number(&row, "request_hit_ratio"), number(&row, "request_hit_ratio_ci95"));
+        assert!((hit - expected).abs() < 2.0 * half + 0.001, "{hit} against {expected}: {row:?}");
+    }
+    for row in rows("results/lifetimes/lifetime_unknown.csv") {
+        let rate = 1.0 / gap(&row);
+        let [shortest, longest] = [300.0, 3_600.0];
+        let area = (libm::exp(-rate * shortest) - libm::exp(-rate * longest)) / rate;
+        let expected = 1.0 - area / (longest - shortest);
+        let (hit, half) = (number(&row, "request_hit_ratio"), number(&row, "request_hit_ratio_ci95"));
+        // The chords between the swept values lie a little below the curve.
+        assert!((hit - expected).abs() < half + 0.006, "{hit} against {expected}");
+        let line = format!(
+            "| {} | {:.3} ±{:.3} | {hit:.3} ±{half:.3} | {expected:.3} |",
+            row["client.workload.calls.arrivals.rate"],
+            number(&row, "token_hit_ratio"),
+            number(&row, "token_hit_ratio_ci95"),
+        );
+        assert!(shown.contains(&line), "results/README.md lacks\n{line}");
+    }
+}
+
 /// The published rows of the study: retention, buckets, token hit ratio, p50 and p95 of the whole response in seconds.
 const PUBLISHED: [(&str, &str, f64, f64, f64); 4] = [
     ("in_memory", "1", 0.9334, 19.5, 106.4),

@@ -5,9 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use cachecast::experiment::run::replicate;
+use cachecast::experiment::lifetimes::obstacle;
+use cachecast::experiment::run::{replicate, replicate_lifetimes};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::provider::profile::{Profile, Provider};
+use cachecast::simulation::outcome::Outcome;
+use cachecast::units::Span;
 use sha2::{Digest, Sha256};
 
 fn shared(path: &str) -> PathBuf {
@@ -20,8 +23,8 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Replays a trace under `ideal`; the checksum of hit blocks, request by request, and their sum.
-fn replay(trace: &str, block_tokens: u32, lifetime: &str) -> (String, u64) {
+/// A trace under `ideal`.
+fn recorded(trace: &str, block_tokens: u32, lifetime: &str) -> Loaded {
     let file = |field: &str| format!("client.workload.trace.trace.file.{field}");
     let path = shared(trace);
     let changes = [
@@ -31,16 +34,83 @@ fn replay(trace: &str, block_tokens: u32, lifetime: &str) -> (String, u64) {
         Change::new(&file("block_tokens"), i64::from(block_tokens), "test"),
         Change::new(&file("time_unit"), "ms", "test"),
     ];
-    let loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes).unwrap();
-    let mut checksum = Sha256::new();
-    let mut blocks = 0;
-    replicate(&loaded, 0, |outcome| {
+    Loaded::from_text("replay", "replay", "", Path::new(""), &changes).unwrap()
+}
+
+/// The hit blocks of a replay: their checksum, request by request, and their sum.
+#[derive(Clone, Default)]
+struct HitBlocks {
+    checksum: Sha256,
+    sum: u64,
+}
+
+impl HitBlocks {
+    fn count(&mut self, outcome: &Outcome, block_tokens: u32) {
         let hit_blocks = outcome.cached.div_ceil(block_tokens);
-        checksum.update(format!("{hit_blocks}\n"));
-        blocks += u64::from(hit_blocks);
-    })
-    .unwrap();
-    (checksum.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), blocks)
+        self.checksum.update(format!("{hit_blocks}\n"));
+        self.sum += u64::from(hit_blocks);
+    }
+
+    fn answer(self) -> (String, u64) {
+        (self.checksum.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), self.sum)
+    }
+}
+
+/// Replays a trace under `ideal`.
+fn replay(trace: &str, block_tokens: u32, lifetime: &str) -> (String, u64) {
+    let mut hits = HitBlocks::default();
+    let loaded = recorded(trace, block_tokens, lifetime);
+    replicate(&loaded, 0, |outcome| hits.count(outcome, block_tokens)).unwrap();
+    hits.answer()
+}
+
+#[test]
+fn every_lifetime_in_one_pass_replays_a_recorded_trace_exactly() {
+    let lifetimes = [
+        "1s",
+        "5s",
+        "15s",
+        "30s",
+        "1m",
+        "2m",
+        "3m",
+        "4m",
+        "300s",
+        "7m",
+        "600s",
+        "15m",
+        "20m",
+        "30m",
+        "40m",
+        "50m",
+        "3600s",
+        "2h",
+        "86400s",
+        "unlimited",
+    ];
+    let names =
+        [("300s", "idle_300_le"), ("600s", "idle_600_le"), ("3600s", "idle_3600_le"), ("unlimited", "inf")];
+    let folder = "data/traces/mooncake-synthetic";
+    let reference: serde_json::Value =
+        serde_json::from_str(&text(&format!("{folder}/reference.json"))).unwrap();
+    let block_tokens = reference["block_tokens"].as_u64().unwrap() as u32;
+    let trace = format!("{folder}/synthetic_trace.jsonl");
+    let loaded = recorded(&trace, block_tokens, "1s");
+    assert_eq!(obstacle(&loaded, "ideal"), None);
+    let spans: Vec<Span> = lifetimes.iter().map(|lifetime| lifetime.parse().unwrap()).collect();
+    let mut hits = vec![HitBlocks::default(); lifetimes.len()];
+    let count = |number: usize, outcome: &Outcome| hits[number].count(outcome, block_tokens);
+    let reports = replicate_lifetimes(&loaded, 0, &spans, count).unwrap();
+    for ((lifetime, report), hits) in lifetimes.iter().zip(reports).zip(hits) {
+        let alone = replicate(&recorded(&trace, block_tokens, lifetime), 0, |_| ()).unwrap();
+        assert_eq!(report.row, alone.row, "{lifetime}");
+        if let Some((_, policy)) = names.iter().find(|(span, _)| span == lifetime) {
+            let expected = &reference["all"]["policies"][policy];
+            let (checksum, blocks) = hits.answer();
+            assert_eq!(expected["hit_blocks"], blocks, "{policy}");
+            assert_eq!(expected["per_request_sha256"], checksum, "{policy}");
+        }
+    }
 }
 
 #[test]

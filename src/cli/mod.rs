@@ -129,6 +129,7 @@ const SHIPPED: &[(&str, &str)] = &[
     scenario!("compaction"),
     scenario!("breakpoints"),
     scenario!("regime-change"),
+    scenario!("lifetimes"),
 ];
 
 /// A profile named by a flag: a file is looked for from here, not from beside the scenario.

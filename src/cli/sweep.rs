@@ -12,10 +12,12 @@ use crate::cli::output::{Field, Table, progress_bar, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
 use crate::experiment::folder::Folder;
+use crate::experiment::lifetimes;
 use crate::experiment::metrics::{paired_difference, summarize};
 use crate::experiment::preflight;
 use crate::experiment::sweep::{Plan, Rows};
 use crate::experiment::tables::plain;
+use crate::experiment::unknown_lifetime;
 
 /// Play every variant of a scenario, with every seed, and write CSVs of hit ratio and latency
 #[derive(Debug, Args)]
@@ -39,12 +41,18 @@ impl Sweep {
         let idle = preflight::idle_axis(&loaded);
         self.common.warn(&idle.into_iter().chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
+        if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
+            talk(&how);
+        }
         let interrupted = on_interrupt();
         let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
         let rows = self.play(&plan, &folder, &interrupted)?;
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;
         if !self.common.quiet {
+            if unknown_lifetime::is_covered(&plan) {
+                talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
+            }
             talk(&format!("{} cells x {} seeds written to {}", plan.cells.len(), plan.seeds, path.display()));
         }
         Ok(())

@@ -158,6 +158,19 @@ pub fn paired_difference(rows: &[&Row], baseline: &[&Row], name: &str) -> Option
     jackknife(rows.len().min(baseline.len()), |left_out| Some(this.of(left_out)? - that.of(left_out)?))
 }
 
+/// One metric over replications of each of several variants, as a mean over the variants by weight. Their seeds are the
+/// same, so that one replication is left out of all of them at a time.
+pub fn summarize_weighted(variants: &[(f64, Vec<&Row>)], name: &str) -> Option<Estimate> {
+    let statistics: Vec<_> = variants
+        .iter()
+        .map(|(weight, rows)| Some((*weight, statistic(rows, name)?)))
+        .collect::<Option<_>>()?;
+    let replications = variants.iter().map(|(_, rows)| rows.len()).min()?;
+    jackknife(replications, |left_out| {
+        statistics.iter().map(|(weight, statistic)| Some(weight * statistic.of(left_out)?)).sum()
+    })
+}
+
 /// A metric over some replications.
 #[derive(Clone, Debug)]
 pub struct Statistic {

@@ -2,10 +2,11 @@
 //!
 //! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
-//! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
-//! into [`tables`] of a [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`]
-//! are judged by an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`]
-//! asks which unknown of the provider moves the answer most.
+//! [`statistics`], and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
+//! plays, many [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
+//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] are judged by an
+//! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
+//! provider moves the answer most.
 
 pub mod scenario;
 pub mod axes;
@@ -16,6 +17,9 @@ pub mod run;
 pub mod results;
 pub mod requests;
 pub mod sweep;
+pub mod lifetimes;
+pub mod play;
+pub mod unknown_lifetime;
 pub mod tables;
 pub mod folder;
 pub mod objective;

@@ -8,6 +8,7 @@ use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
 use crate::simulation::engine::{Regime, Simulation};
+use crate::simulation::lifetimes::Lifetimes;
 use crate::simulation::outcome::Outcome;
 use crate::units::{SimTime, Span};
 
@@ -22,23 +23,51 @@ pub struct Report {
 
 /// Plays one replication and shows every outcome, those of the warm-up included, to `observe`.
 pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Outcome)) -> Result<Report> {
-    let scenario = &loaded.scenario;
     let mut simulation = simulation(loaded, replication)?;
-    let start = start(loaded);
-    let prices = scenario.providers().map(|(at, provider)| (at, provider.chosen_model().prices())).collect();
-    let mut metrics = Metrics::new(prices, start, scenario.warmup);
+    let mut metrics = metrics(loaded);
     simulation.run(|outcome| {
         metrics.count(outcome);
         observe(outcome);
     })?;
+    Ok(report(loaded, &simulation, &metrics))
+}
+
+/// Plays one replication under each of these constant lifetimes in place of the scenario's, in one pass: one report
+/// for each lifetime, and the same that [`replicate`] would give, if no
+/// [`obstacle`](crate::experiment::lifetimes::obstacle) is in the way.
+pub fn replicate_lifetimes(
+    loaded: &Loaded,
+    replication: u32,
+    lifetimes: &[Span],
+    mut observe: impl FnMut(usize, &Outcome),
+) -> Result<Vec<Report>> {
+    let mut simulation = Lifetimes::new(simulation(loaded, replication)?, lifetimes);
+    let mut counted: Vec<_> = lifetimes.iter().map(|_| metrics(loaded)).collect();
+    simulation.run(|number, outcome| {
+        counted[number].count(outcome);
+        observe(number, outcome);
+    })?;
+    Ok(counted.iter().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
+}
+
+/// Nothing counted yet.
+fn metrics(loaded: &Loaded) -> Metrics {
+    let scenario = &loaded.scenario;
+    let prices = scenario.providers().map(|(at, provider)| (at, provider.chosen_model().prices())).collect();
+    Metrics::new(prices, start(loaded), scenario.warmup)
+}
+
+/// The report on a simulation that has run.
+fn report(loaded: &Loaded, simulation: &Simulation, metrics: &Metrics) -> Report {
+    let duration = loaded.scenario.duration;
     let measured_until =
-        (start.is_some() && scenario.duration != Span::UNLIMITED).then(|| SimTime::ZERO + scenario.duration);
+        (start(loaded).is_some() && duration != Span::UNLIMITED).then(|| SimTime::ZERO + duration);
     let mut skipped = (0, Vec::new());
     for lines in simulation.traffic().skipped() {
         skipped.0 += lines.count;
         skipped.1.extend(lines.first.iter().cloned());
     }
-    Ok(Report { row: metrics.row(measured_until, skipped.0), skipped })
+    Report { row: metrics.row(measured_until, skipped.0), skipped }
 }
 
 /// When the traffic starts: at time zero, or (`None`) with its first request, where all of it is recorded.

@@ -1,15 +1,12 @@
-//! Every variant of a scenario, with every seed, on every core.
+//! Every variant of a scenario, with every seed: what is to be played, and what came out.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::prelude::*;
 use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::Row;
-use crate::experiment::run::{Report, replicate};
 use crate::experiment::scenario::{Change, Loaded};
 
 /// The most runs of a sweep on one machine.
@@ -95,31 +92,6 @@ impl Plan {
         let axes: Vec<_> = axes.into_iter().map(|(path, _)| path.to_string()).collect();
         let baseline = baseline_cells(loaded, &axes, &cells)?;
         Ok(Self { axes, cells, seeds: loaded.scenario.seeds, baseline, name: loaded.name.clone() })
-    }
-
-    /// Plays every cell with every seed. `known` holds rows of an earlier, interrupted run; `done` is told of each
-    /// further run, and ends the sweep early by answering false.
-    pub fn play(&self, known: &Finished, done: impl Fn(usize, u32, &Report) -> bool + Sync) -> Result<Rows> {
-        let jobs: Vec<_> =
-            (0..self.cells.len()).flat_map(|cell| (0..self.seeds).map(move |seed| (cell, seed))).collect();
-        let stopped = AtomicBool::new(false);
-        let rows: Vec<Row> = jobs
-            .par_iter()
-            .map(|&(cell, seed)| {
-                if let Some(row) = known.0.get(&(cell, seed)) {
-                    return Ok(row.clone());
-                }
-                if stopped.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted(String::new()));
-                }
-                let report = replicate(&self.cells[cell].loaded, seed, |_| ())?;
-                if !done(cell, seed, &report) {
-                    stopped.store(true, Ordering::Relaxed);
-                }
-                Ok(report.row)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Rows(rows.chunks(self.seeds as usize).map(<[Row]>::to_vec).collect()))
     }
 
     /// Number of (cell, seed) pairs.

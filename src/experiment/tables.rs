@@ -1,14 +1,17 @@
-//! What a sweep writes: `cells.csv`, `summary.csv` and, over bucket counts, the two tables of the public study.
+//! What a sweep writes: `cells.csv`, `summary.csv`; over bucket counts the two tables of the public study; over constant
+//! lifetimes from 5 to 60 minutes the mean over an unknown one.
 
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use crate::error::Result;
+use crate::experiment::lifetimes::Lifetimes;
 use crate::experiment::metrics::{COLUMNS, COMPARED, paired_difference, summarize};
 use crate::experiment::results::{number, write_csv};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::sweep::{Plan, Rows};
+use crate::experiment::unknown_lifetime::{self, AVERAGED, Unknown};
 use crate::units::round_to;
 
 /// Where the bucket count of a keying strategy stands.
@@ -26,8 +29,13 @@ pub fn tables_of(plan: &Plan, folder: &Path) -> impl Iterator<Item = (PathBuf, W
         }),
         ("ttft_p95_vs_cardinality.csv", |plan, rows, path| write_study(plan, rows, path, "ttft_p95_ms")),
     ];
+    let unknown: [(&str, Writer); 1] = [("lifetime_unknown.csv", write_unknown_lifetime)];
     let over_buckets = plan.axes.iter().any(|axis| axis == CARDINALITY);
-    let tables = always.into_iter().chain(study.into_iter().filter(move |_| over_buckets));
+    let over_lifetimes = unknown_lifetime::is_covered(plan);
+    let tables = always
+        .into_iter()
+        .chain(study.into_iter().filter(move |_| over_buckets))
+        .chain(unknown.into_iter().filter(move |_| over_lifetimes));
     tables.map(|(name, write)| (folder.join(name), write))
 }
 
@@ -90,6 +98,25 @@ fn write_summary(plan: &Plan, rows: &Rows, path: &Path) -> Result<()> {
 fn estimate_fields(estimate: Option<Estimate>) -> [String; 2] {
     let rounded = |value: Option<f64>| number(value.map(|value| round_to(value, 6)));
     [rounded(estimate.map(|e| e.mean)), rounded(estimate.and_then(|e| e.half_width))]
+}
+
+/// One row for each group of cells that differ in a constant lifetime alone: means, with their half-widths, over a
+/// lifetime that is unknown but the same for all requests, anywhere from 5 to 60 minutes.
+fn write_unknown_lifetime(plan: &Plan, rows: &Rows, path: &Path) -> Result<()> {
+    let unknown = unknown_lifetime::over_unknown_lifetime(plan, rows);
+    let swept = Lifetimes::of(plan).map(|lifetimes| lifetimes.axis);
+    let others: Vec<_> = (0..plan.axes.len()).filter(|axis| Some(*axis) != swept).collect();
+    let mut header: Vec<_> = others.iter().map(|axis| plan.axes[*axis].clone()).collect();
+    header.extend(["lifetimes".to_string(), "seeds".to_string()]);
+    header.extend(AVERAGED.iter().flat_map(|name| [name.to_string(), format!("{name}_ci95")]));
+    let lines = unknown.iter().map(|Unknown { cell, swept, means }| {
+        let values = &plan.cells[*cell].values;
+        let mut line: Vec<_> = others.iter().map(|axis| plain(&values[*axis])).collect();
+        line.extend([swept.to_string(), plan.seeds.to_string()]);
+        line.extend(means.iter().flat_map(|mean| estimate_fields(*mean)));
+        line
+    });
+    write_csv(path, &header, lines)
 }
 
 /// The columns of the public bucketing study after retention and cardinality, in its order, and where ours come from;

@@ -3,7 +3,7 @@
 use crate::prompt::{Mark, PrefixTree, Prompt};
 use crate::provider::capacity::{Capacity, Tail};
 use crate::provider::routing::{MachineId, RoutingKey};
-use crate::provider::store::{Scope, Store};
+use crate::provider::store::{Answers, Scope, Store};
 use crate::provider::write::{Bodies, Depths, Places, Readable, Stored, When, Write};
 use crate::random::fold;
 use crate::units::{SimTime, Tokens};
@@ -123,9 +123,27 @@ impl Cache {
     pub fn look_up(&self, tree: &PrefixTree, access: &Access, marks: &[Mark], now: SimTime) -> Found {
         let readable = self.rules.readable(marks);
         let alive = self.alive(tree, access, &readable, now);
+        self.found(access, readable, alive)
+    }
+
+    /// What a request finds where its path is alive down to this depth.
+    pub fn found(&self, access: &Access, readable: Readable, alive: Tokens) -> Found {
         let boundary = self.rules.boundary(alive);
         let cached = self.rules.report(boundary, access.prompt.tokens());
         Found { readable, alive, read: if cached == 0 { 0 } else { boundary }, cached }
+    }
+
+    /// Down to where a request's path is alive at every moment from `first` to `last`: of a cache whose writes cover
+    /// and whose routing keys are not known apart.
+    pub fn alive_between(
+        &self,
+        tree: &PrefixTree,
+        access: &Access,
+        first: SimTime,
+        last: SimTime,
+    ) -> Answers {
+        let MachineCache { store, .. } = &self.machines[access.machine.0 as usize];
+        store.read_between(tree, access.scope, access.prompt.shareable, first, last)
     }
 
     /// What it will do, once it is visible.

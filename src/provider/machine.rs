@@ -50,19 +50,22 @@ impl Latency {
         Ok(())
     }
 
+    /// The noise of a request with these draws; `None` if it is switched off.
+    fn noise(&self, draws: Draws) -> Option<f64> {
+        let sigma = self.noise_sigma;
+        let noise = || libm::exp(sigma * draws.normal(Purpose::Noise, 0) - sigma * sigma / 2.0);
+        (sigma != 0.0).then(noise)
+    }
+
     /// Time from the start of service to the first token.
-    fn prefill(&self, uncached: Tokens, cached: Tokens, draws: Draws) -> Span {
+    fn prefill(&self, uncached: Tokens, cached: Tokens, noise: Option<f64>) -> Span {
         let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
         let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
         let mean = self.overhead
             + self.per_uncached_token.times(u64::from(uncached))
             + self.per_cached_token.times(u64::from(cached))
             + Span(u64::try_from(attention).unwrap_or(u64::MAX));
-        if self.noise_sigma == 0.0 {
-            return mean;
-        }
-        let sigma = self.noise_sigma;
-        mean.scale(libm::exp(sigma * draws.normal(Purpose::Noise, 0) - sigma * sigma / 2.0))
+        noise.map_or(mean, |noise| mean.scale(noise))
     }
 }
 
@@ -118,6 +121,11 @@ impl Machines {
         self.unfinished.len() as u32
     }
 
+    /// The noise of a request with these draws, if there is any.
+    pub fn noise(&self, draws: Draws) -> Option<f64> {
+        self.latency.noise(draws)
+    }
+
     /// Puts a request that arrives at `now` behind those already there.
     pub fn serve(
         &mut self,
@@ -126,9 +134,9 @@ impl Machines {
         cached: Tokens,
         uncached: Tokens,
         output: Tokens,
-        draws: Draws,
+        noise: Option<f64>,
     ) -> Timing {
-        let prefill = self.latency.prefill(uncached, cached, draws);
+        let prefill = self.latency.prefill(uncached, cached, noise);
         let decode = self.latency.per_output_token.times(u64::from(output));
         let slots = &mut self.slots[machine.0 as usize];
         let start = if slots.len() < self.latency.slots as usize {
@@ -166,10 +174,10 @@ mod tests {
             per_output_token: second(1),
         };
         let mut machines = Machines::new(&latency, 1);
-        let draws = SessionKey(1).turn(0);
+        assert_eq!(machines.noise(SessionKey(1).turn(0)), None);
         let mut serve = |now, uncached| {
             machines.advance(SimTime::ZERO + second(now));
-            let timing = machines.serve(MachineId(0), SimTime::ZERO + second(now), 5, uncached, 3, draws);
+            let timing = machines.serve(MachineId(0), SimTime::ZERO + second(now), 5, uncached, 3, None);
             ([timing.wait, timing.ttft, timing.total].map(Span::seconds), machines.in_flight_total())
         };
         assert_eq!(serve(0, 5), ([0.0, 8.0, 11.0], 1));

@@ -36,6 +36,9 @@ pub struct Step {
 /// The steps on one edge, deepest first.
 type Steps = SmallVec<[Step; 2]>;
 
+/// What a store answers at later and later moments: ever shallower depths, each until its expiry.
+pub type Answers = SmallVec<[Step; 4]>;
+
 /// What an effect did to a store of limited room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touched {
@@ -100,6 +103,34 @@ impl Store {
             }
         }
         0
+    }
+
+    /// Of a store that covers, what [`read`](Self::read) would answer at every moment from `first` to `last`:
+    /// deepest first, each depth until its expiry.
+    pub fn read_between(
+        &self,
+        tree: &PrefixTree,
+        scope: Scope,
+        at: Cursor,
+        first: SimTime,
+        last: SimTime,
+    ) -> Answers {
+        let mut answers = Answers::new();
+        let mut from = first;
+        for PathStep { edge, leave, .. } in tree.path(at) {
+            let steps = self.steps.get(&(scope, edge)).into_iter().flatten();
+            for step in steps {
+                if step.expiry < from {
+                    continue;
+                }
+                answers.push(Step { depth: step.depth.min(leave), ..*step });
+                if step.expiry >= last {
+                    return answers;
+                }
+                from = SimTime(step.expiry.0 + 1);
+            }
+        }
+        answers
     }
 
     /// Stores the boundary at `at` (and, if this store covers, all before it) until at least `expiry`.

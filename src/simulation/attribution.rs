@@ -7,8 +7,8 @@ use crate::client::request::Request;
 use crate::prompt::{PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect, Found};
 use crate::provider::routing::MachineId;
-use crate::provider::store::{Scope, Store};
-use crate::provider::write::{Bodies, Visible, Write};
+use crate::provider::store::{Answers, Scope, Store};
+use crate::provider::write::{Bodies, Readable, Visible, Write};
 use crate::random::fold;
 use crate::simulation::outcome::{Attribution, Cause};
 use crate::units::{SimTime, Tokens};
@@ -34,6 +34,17 @@ pub struct Ledger {
     unexpired: Option<Store>,
     /// One cache for each partition, visible at once, with the lifetimes of the real one.
     perfectly_routed: Store,
+}
+
+/// How deep the sets that never forget reach on one request's path; those that are another set are left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    sent: Tokens,
+    written: Tokens,
+    in_partition: Option<Tokens>,
+    by_key: Tokens,
+    visible: Option<Tokens>,
+    here: Tokens,
 }
 
 /// The scopes of one access, from wide to narrow.
@@ -89,22 +100,49 @@ impl Ledger {
         found: &Found,
         now: SimTime,
     ) -> Attribution {
-        let Found { readable, alive, cached, .. } = found;
-        let (alive, cached) = (*alive, *cached);
-        let at = access.prompt.shareable;
-        let scopes = Scopes::of(access);
-        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, now);
+        let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
+        let read = |set: &Store, scope| set.read(tree, scope, at, &found.readable, now);
+        let unexpired = self.unexpired.as_ref().map_or(found.alive, |set| read(set, scopes.here));
+        let lost = self.lost(request, access, found, unexpired, &self.reach(tree, access, &found.readable));
+        let ceiling_lifetime = self.report(read(&self.perfectly_routed, scopes.partition), access);
+        Attribution { ceiling_lifetime, ..lost }
+    }
+
+    /// How deep everything earlier reaches on the path of a request, whatever has expired since.
+    #[inline(always)]
+    pub fn reach(&self, tree: &PrefixTree, access: &Access, readable: &Readable) -> Reach {
+        let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
+        // These sets never forget: they have no clock.
+        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, SimTime::ZERO);
+        Reach {
+            here: read(&self.here, scopes.here),
+            by_key: read(&self.by_key, scopes.key),
+            visible: (!self.is_instant()).then(|| read(&self.visible, scopes.key)),
+            written: read(&self.written, scopes.everyone),
+            in_partition: self.several_partitions.then(|| read(&self.in_partition, scopes.partition)),
+            sent: read(&self.sent, scopes.everyone),
+        }
+    }
+
+    /// The attribution of what a request did not find, without the ceiling of its lifetime.
+    #[inline(always)]
+    pub fn lost(
+        &self,
+        request: &Request,
+        access: &Access,
+        found: &Found,
+        unexpired: Tokens,
+        reach: &Reach,
+    ) -> Attribution {
+        let Found { alive, cached, .. } = *found;
         // From the narrowest set outwards, each level at least as deep as the one below it.
-        let unexpired = self.unexpired.as_ref().map_or(alive, |set| read(set, scopes.here).max(alive));
-        let here = read(&self.here, scopes.here).max(unexpired);
-        let by_key = read(&self.by_key, scopes.key).max(here);
-        let visible = if self.is_instant() { by_key } else { here.max(read(&self.visible, scopes.key)) };
-        let written = read(&self.written, scopes.everyone).max(by_key);
-        let in_partition = match self.several_partitions {
-            true => read(&self.in_partition, scopes.partition).max(by_key),
-            false => written,
-        };
-        let sent = read(&self.sent, scopes.everyone).max(written);
+        let unexpired = unexpired.max(alive);
+        let here = reach.here.max(unexpired);
+        let by_key = reach.by_key.max(here);
+        let visible = reach.visible.map_or(by_key, |visible| visible.max(here));
+        let written = reach.written.max(by_key);
+        let in_partition = reach.in_partition.map_or(written, |depth| depth.max(by_key));
+        let sent = reach.sent.max(written);
 
         let prompt = access.prompt.tokens();
         let boundary = |depth| self.rules.boundary(depth);
@@ -120,10 +158,24 @@ impl Ledger {
         lost[Cause::Expired as usize] = boundary(here) - boundary(unexpired);
         lost[Cause::Evicted as usize] = boundary(unexpired) - boundary(alive);
         lost[Cause::Rounding as usize] = written - boundary(written) + boundary(alive) - cached;
+        Attribution { lost, ceiling_infinite: self.report(sent, access), ceiling_lifetime: 0 }
+    }
 
-        let report = |depth| self.rules.report(boundary(depth), prompt);
-        let lifetime = read(&self.perfectly_routed, scopes.partition);
-        Attribution { lost, ceiling_infinite: report(sent), ceiling_lifetime: report(lifetime) }
+    /// What one cache with perfect routing holds of a request's path at every moment from `first` to `last`.
+    pub fn perfectly_routed_between(
+        &self,
+        tree: &PrefixTree,
+        access: &Access,
+        first: SimTime,
+        last: SimTime,
+    ) -> Answers {
+        let scope = Scopes::of(access).partition;
+        self.perfectly_routed.read_between(tree, scope, access.prompt.shareable, first, last)
+    }
+
+    /// What a request would be told that found its path alive down to this depth.
+    pub fn report(&self, depth: Tokens, access: &Access) -> Tokens {
+        self.rules.report(self.rules.boundary(depth), access.prompt.tokens())
     }
 
     /// Notes what a request sends and will store, at its arrival.

@@ -22,7 +22,7 @@ use crate::provider::write::{Visible, Write};
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::Outcome;
-use crate::units::{SimTime, Span};
+use crate::units::{SimTime, Span, Tokens};
 
 /// How the requests of one workload meet the provider.
 #[derive(Clone, Debug)]
@@ -56,24 +56,26 @@ impl Regime {
 
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
     /// Accounts of each partition: each has fleets of its own.
     accounts: u32,
     /// The start of the traffic, if that is not its first request.
     start: Option<SimTime>,
     regimes: Vec<Regime>,
-    tree: PrefixTree,
-    provider: Provided,
+    pub(super) tree: PrefixTree,
+    pub(super) provider: Provided,
     queue: Queue,
-    ledger: Option<Ledger>,
+    pub(super) ledger: Option<Ledger>,
+    /// For how long stores still hold what has expired.
+    pub(super) remembers: Span,
     /// Sessions about to be queued: those that go on, and those that start.
     next: Next,
     starting: Next,
 }
 
 /// The provider's side of a run, under one regime.
-struct Provided {
-    terms: Vec<Terms>,
+pub(super) struct Provided {
+    pub(super) terms: Vec<Terms>,
     routing: Routing,
     write: Write,
     failed_writes: bool,
@@ -83,8 +85,39 @@ struct Provided {
     /// What the backend of a session is drawn from.
     backends: SessionKey,
     router: Router,
-    machines: Machines,
-    cache: Cache,
+    pub(super) machines: Machines,
+    pub(super) cache: Cache,
+}
+
+/// A request on its way to a machine, before it is known what it finds there.
+pub(super) struct Sent {
+    pub(super) access: Access,
+    overflowed: bool,
+    pub(super) lifetime: Span,
+    failed: bool,
+    arrival: SimTime,
+    noise: Option<f64>,
+    /// Tokens of its answer.
+    output: Tokens,
+}
+
+/// How a machine serves a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub(super) cached: Tokens,
+    pub(super) timing: Timing,
+    /// Requests in flight on all machines, this one included.
+    pub(super) in_flight: u32,
+}
+
+impl Sent {
+    /// Puts the request, of whose prompt so much is cached, behind those that a machine has.
+    pub(super) fn serve(&self, machines: &mut Machines, cached: Tokens) -> Served {
+        let Self { access, arrival, noise, output, .. } = self;
+        let uncached = access.prompt.tokens() - cached;
+        let timing = machines.serve(access.machine, *arrival, cached, uncached, *output, *noise);
+        Served { cached, timing, in_flight: machines.in_flight_total() }
+    }
 }
 
 /// What happens next.
@@ -179,6 +212,7 @@ impl Simulation {
             queue: Queue::default(),
             ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
             regimes,
+            remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
         }
@@ -187,6 +221,19 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        self.play(|simulation, session, now| {
+            let (outcome, request) = simulation.arrive(session, now);
+            observe(&outcome);
+            let response = simulation.response(&request, &outcome);
+            (request, response)
+        })
+    }
+
+    /// Runs to the end of the traffic, with `answer` to what a session sends at a moment.
+    pub(super) fn play(
+        &mut self,
+        mut answer: impl FnMut(&mut Self, &mut Session, SimTime) -> (Request, Response),
+    ) -> Result<()> {
         for workload in 0..self.traffic.workloads() as u32 {
             self.start_next(workload)?;
         }
@@ -201,9 +248,7 @@ impl Simulation {
                 Kind::Arrival => {
                     let Caller { mut session, starts } = self.queue.sessions.take(slot);
                     let workload = session.workload;
-                    let (outcome, request) = self.arrive(&mut session, now);
-                    observe(&outcome);
-                    let response = self.response(&request, &outcome);
+                    let (request, response) = answer(self, &mut session, now);
                     self.traffic.answered(session, request, &response, &mut self.next);
                     if starts {
                         self.start_next(workload)?;
@@ -258,7 +303,7 @@ impl Simulation {
     }
 
     /// What a client sees of an outcome.
-    fn response(&self, request: &Request, outcome: &Outcome) -> Response {
+    pub(super) fn response(&self, request: &Request, outcome: &Outcome) -> Response {
         let Provided { regime, .. } = self.provider;
         Response {
             cached: outcome.cached,
@@ -273,26 +318,58 @@ impl Simulation {
     /// One request, from routing to answer.
     fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
         let request = self.traffic.request(session, now, &mut self.tree);
-        let terms = &self.provider.terms[request.workload as usize];
-        let Terms { lifetime, failure, .. } = terms;
-        let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
-        let named_partition = terms.partition;
-        let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
+        let sent = self.send(&request, now);
+        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now);
+        let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
+        let served = sent.serve(&mut self.provider.machines, found.cached);
+        let attribution = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now));
+        let outcome = Outcome { attribution, ..self.outcome(&request, &sent, &served, effect.written) };
+        self.arrived(&sent, effect, outcome.visible_at);
+        (outcome, request)
+    }
 
+    /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
+    /// lifetimes at once, must not slow down ordinary runs.)
+    #[inline(always)]
+    pub(super) fn send(&mut self, request: &Request, now: SimTime) -> Sent {
+        let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
+        let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
+        let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(&request, failed, now);
-        let Provided { machines, cache, failed_writes, .. } = &mut self.provider;
-        let found = cache.look_up(&self.tree, &access, &request.marks, now);
-        let mut effect = cache.effect(&self.tree, access, &request.marks, found.read, now, now + lifetime);
-        if failed && !*failed_writes {
-            effect = effect.none();
-        }
-        let prompt = request.prompt.tokens();
-        let uncached = prompt - found.cached;
+        let (access, overflowed) = self.provider.route(request, failed, now);
+        let noise = self.provider.machines.noise(request.draws);
         // A call fails when its first token would come.
         let output = if failed { 0 } else { request.output_tokens };
-        let timing = machines.serve(access.machine, now, found.cached, uncached, output, request.draws);
-        let outcome = Outcome {
+        Sent { access, overflowed, lifetime, failed, arrival: now, noise, output }
+    }
+
+    /// What a request that reads down to `read` will do to the cache.
+    #[inline(always)]
+    pub(super) fn effect(&self, request: &Request, sent: &Sent, read: Tokens, expiry: SimTime) -> Effect {
+        let Sent { access, arrival, .. } = sent;
+        let Provided { cache, failed_writes, .. } = &self.provider;
+        let mut effect = cache.effect(&self.tree, *access, &request.marks, read, *arrival, expiry);
+        if sent.failed && !*failed_writes {
+            effect = effect.none();
+        }
+        effect
+    }
+
+    /// What comes of a request, but for its attribution.
+    #[inline(always)]
+    pub(super) fn outcome(
+        &self,
+        request: &Request,
+        sent: &Sent,
+        served: &Served,
+        written: Tokens,
+    ) -> Outcome {
+        let Sent { access, arrival, .. } = sent;
+        let Served { cached, timing, in_flight } = *served;
+        Outcome {
             call: request.call,
             line: request.line,
             workload: request.workload,
@@ -300,44 +377,47 @@ impl Simulation {
             turn: request.turn,
             occasion: request.occasion,
             attempt: request.attempt,
-            failed,
-            given_up: failed && request.last_attempt && request.occasion == Occasion::Call,
+            failed: sent.failed,
+            given_up: sent.failed && request.last_attempt && request.occasion == Occasion::Call,
             contaminated: request.contaminated,
-            named_partition,
+            named_partition: self.provider.terms[request.workload as usize].partition,
             partition: access.partition,
             key: request.key,
             routing_key: access.owner,
-            arrival: now,
+            arrival: *arrival,
             machine: access.machine,
-            overflowed,
-            in_flight: machines.in_flight_total(),
-            prompt,
-            cached: found.cached,
-            written: effect.written,
-            output,
+            overflowed: sent.overflowed,
+            in_flight,
+            prompt: request.prompt.tokens(),
+            cached,
+            written,
+            output: sent.output,
             timing,
-            lifetime,
-            visible_at: self.provider.visible_at(now, &timing),
-            attribution: self
-                .ledger
-                .as_ref()
-                .map(|ledger| ledger.attribute(&self.tree, &request, &access, &found, now)),
-        };
-        // A failed call that leaves nothing could not have been read by any other cache either.
-        let leaves_something = !failed || self.provider.failed_writes;
-        if let Some(ledger) = self.ledger.as_mut().filter(|_| leaves_something) {
-            ledger.arrive(&self.tree, &effect, now);
+            lifetime: sent.lifetime,
+            visible_at: self.provider.visible_at(*arrival, &timing),
+            attribution: None,
         }
-        if outcome.visible_at == now {
+    }
+
+    /// Notes what a request that has arrived will do to the cache.
+    #[inline(always)]
+    pub(super) fn arrived(&mut self, sent: &Sent, effect: Effect, visible_at: SimTime) {
+        let now = sent.arrival;
+        // A failed call that leaves nothing could not have been read by any other cache either.
+        let leaves_something = !sent.failed || self.provider.failed_writes;
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| leaves_something) {
+            ledger.arrive(&self.tree, &effect, now.before(self.remembers));
+        }
+        if visible_at == now {
             self.appear(&effect, now);
         } else {
             let slot = self.queue.effects.put(effect);
-            self.queue.push(outcome.visible_at, Kind::Visible, slot);
+            self.queue.push(visible_at, Kind::Visible, slot);
         }
-        (outcome, request)
     }
 
     fn appear(&mut self, effect: &Effect, now: SimTime) {
+        let now = now.before(self.remembers);
         self.provider.cache.apply(&self.tree, effect, now);
         if let Some(ledger) = &mut self.ledger {
             ledger.appear(&self.tree, effect, now);
