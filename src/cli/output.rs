@@ -120,6 +120,11 @@ impl Table {
         }
     }
 
+    /// The table as a person reads it in a file, however wide a terminal is.
+    pub fn text(&self) -> String {
+        format!("{}\n", self.aligned(presets::NOTHING, None))
+    }
+
     /// Header and rows for programs: every column with an interval becomes two.
     fn plain(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let has_interval =

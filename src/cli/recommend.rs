@@ -64,6 +64,9 @@ pub struct Recommend {
     /// Write the recommended choice as a scenario
     #[arg(long, value_name = "FILE.toml")]
     save: Option<PathBuf>,
+    /// Write the card, the table of every choice under every provider, and the recommended scenario into a folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// A shipped provider profile, or the path of a profile file
     #[arg(long, value_name = "PROFILE")]
     provider: Option<String>,
@@ -92,12 +95,23 @@ impl Recommend {
         }
         let format = self.common.format.unwrap_or_else(Format::for_stdout);
         let words = format!("{}\n\n{}", headline(&card, &loaded), conclusion(&card));
-        if format == Format::Table {
-            let choices = choices_table(&card).render(format);
+        let in_full = |shown: fn(&Table) -> String| {
             let regrets = regrets_table(&card).map_or(String::new(), |table| {
-                format!("\nRegret under each plausible provider, {}:\n{}", unit(&card), table.render(format))
+                format!("\nRegret under each plausible provider, {}:\n{}", unit(&card), shown(&table))
             });
-            return print(&format!("{words}\n\n{choices}{regrets}"));
+            format!("{words}\n\n{}{regrets}", shown(&choices_table(&card)))
+        };
+        if let Some(folder) = &self.out {
+            results::prepare_folder(folder)?;
+            let write = |name: &str, text: String| {
+                results::write_file(&folder.join(name), |out| out.write_all(text.as_bytes()))
+            };
+            write("card.txt", in_full(Table::text))?;
+            write("choices.csv", plain_table(&card).render(Format::Csv))?;
+            save(&card, &loaded, &folder.join("recommended.toml"))?;
+        }
+        if format == Format::Table {
+            return print(&in_full(|table| table.render(Format::Table)));
         }
         if !self.common.quiet {
             talk(&words);

@@ -22,7 +22,7 @@ pub struct Sensitivity {
     /// The answer: cost, token_hit_ratio, request_hit_ratio, ttft_p95 (or total_p50, ...)
     #[arg(long, default_value = "token_hit_ratio")]
     metric: String,
-    /// An unknown with its plausible values, such as provider.routing.pool=[4,5,6], in place of the built-in ones;
+    /// An unknown with its plausible values, such as `provider.routing.pool=[4,5,6]`, in place of the built-in ones;
     /// can be given several times
     #[arg(long, value_name = "PATH=VALUES")]
     over: Vec<String>,
