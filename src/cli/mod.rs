@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod fit;
 mod list;
 mod output;
 mod recommend;
@@ -30,6 +31,9 @@ What will happen?
 What should I do?
   recommend  How many prompt_cache_key buckets: two formulas beside the simulation
 
+What is the provider doing?
+  fit        Fit its unknown numbers to observations, and rank rival hypotheses
+
 Show and set up:
   list       Providers, scenarios, and the paths that can be set or swept
 
@@ -54,6 +58,7 @@ enum Verb {
     Sweep(sweep::Sweep),
     Replay(replay::Replay),
     Recommend(recommend::Recommend),
+    Fit(fit::Fit),
     List(list::List),
 }
 
@@ -172,6 +177,7 @@ pub fn main() -> i32 {
         Verb::Sweep(sweep) => sweep.answer(),
         Verb::Replay(replay) => replay.answer(),
         Verb::Recommend(recommend) => recommend.answer(),
+        Verb::Fit(fit) => fit.answer(),
         Verb::List(list) => list.answer(),
     };
     match answered {

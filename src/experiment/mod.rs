@@ -4,6 +4,10 @@
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
 //! [`statistics`], and its requests one by one into a log of [`requests`]; [`sweep`] plays cells x seeds; the answers go
 //! into [`tables`] of a [`folder`], written as [`results`] are; [`recommend`] asks how many buckets.
+//!
+//! What the provider is doing: [`observations`] are read; the [`report_rule`] is exact, latency goes by [`least_squares`];
+//! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
+//! [`fitted`].
 
 pub mod scenario;
 pub mod axes;
@@ -17,3 +21,12 @@ pub mod sweep;
 pub mod tables;
 pub mod folder;
 pub mod recommend;
+pub mod observations;
+pub mod report_rule;
+pub mod least_squares;
+pub mod rivals;
+pub mod summaries;
+pub mod plausibility;
+pub mod stage;
+pub mod fit;
+pub mod fitted;
