@@ -116,14 +116,23 @@ fn method(answer: &Answer) -> String {
 }
 
 fn rivals(answer: &Answer) -> Table {
-    let mut table =
-        Table::new(["rival", "verdict", "p", "behind_best", "explained", "first_contradiction", "best"]);
+    let mut table = Table::new([
+        "rival",
+        "over",
+        "verdict",
+        "p",
+        "behind_best",
+        "explained",
+        "first_contradiction",
+        "best",
+    ]);
     for judged in &answer.rivals {
         let exact = judged.exact.as_ref();
         let explained =
             exact.map_or(String::new(), |exact| format!("{} of {}", exact.explained, exact.compared));
         table.row([
             Field::from(judged.rival.name),
+            judged.rival.over.into(),
             answer.verdict(judged).into(),
             Field::Number(Some(round_to(judged.p, 4)), 3),
             Field::Number(Some(round_to(answer.rivals[0].score - judged.score, 2)), 1),

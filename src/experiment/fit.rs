@@ -14,7 +14,8 @@
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
 //! difference (Schwarz's BIC, 1978, halved). Routing is judged first; what is stored, and what changes, is then laid over
-//! the likeliest routing at its best values, with lifetimes and unexplained misses left open.
+//! home and over pool at their best values, with lifetimes and unexplained misses left open, and judged over the one that
+//! suits it better. (So the p-values of the latter hold for those values of the routing.)
 
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +37,9 @@ pub const LEVEL: f64 = 0.05;
 
 /// Rivals whose scores differ by less cannot be told apart: odds of 20 to 1.
 pub const INDIFFERENCE: f64 = 3.0;
+
+/// The routing rivals that the others are laid over.
+const BASES: [&str; 2] = ["home", "pool"];
 
 /// Replications of every point, if nobody says otherwise.
 pub const REPLICATIONS: u32 = 200;
@@ -239,10 +243,22 @@ pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> R
     let done = (AtomicUsize::new(0), AtomicUsize::new(0));
     let judge_all = |rivals: Vec<Rival>| judge_all(&stage, rivals, answer.rows, &done, &progress);
     let mut judged = judge_all(rivals.routing())?;
-    rank(&mut judged);
-    let base = judged.first().map(Judged::best_changes).unwrap_or_default();
-    let found = judged.first().map(Judged::found).unwrap_or_default();
-    judged.extend(judge_all(rivals.others(&base, &found))?);
+    let bases: Vec<_> = judged.iter().filter(|base| BASES.contains(&base.rival.name)).collect();
+    let over: Vec<Rival> = match bases.is_empty() {
+        true => rivals.others(),
+        false => bases
+            .iter()
+            .flat_map(|base| rivals.over(base.rival.name, &base.best_changes(), &base.found()))
+            .collect(),
+    };
+    let mut others = judge_all(over)?;
+    rank(&mut others);
+    for other in others {
+        // Over the routing that suits it best.
+        if judged.iter().all(|known| known.rival.name != other.rival.name) {
+            judged.push(other);
+        }
+    }
     rank(&mut judged);
     answer.rivals = judged;
     Ok(answer)

@@ -48,6 +48,7 @@ fn yes(holds: bool) -> String {
 fn write_rivals(fit: &Fit, path: &Path) -> Result<()> {
     let header = header(&[
         "rival",
+        "over",
         "verdict",
         "p",
         "score",
@@ -66,6 +67,7 @@ fn write_rivals(fit: &Fit, path: &Path) -> Result<()> {
         let exact = judged.exact.as_ref();
         vec![
             judged.rival.name.into(),
+            judged.rival.over.into(),
             fit.verdict(judged).into(),
             rounded(judged.p, 4),
             rounded(judged.score, 2),

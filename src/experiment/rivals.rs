@@ -36,6 +36,8 @@ pub struct Rival {
     pub fixed: Vec<Change>,
     /// What it leaves open.
     pub grids: Vec<Grid>,
+    /// The routing rival that it is laid over; nothing if it is one, or lies over the scenario's own routing.
+    pub over: &'static str,
     /// How many free values of the routing it is laid over are among what it changes.
     pub inherited: usize,
 }
@@ -81,7 +83,7 @@ impl Rival {
     fn new(name: &'static str, meaning: &'static str, fixed: &[(&str, Value)]) -> Self {
         let origin = format!("rival {name}");
         let fixed = fixed.iter().map(|(path, value)| Change::new(path, value.clone(), &origin)).collect();
-        Self { name, meaning, fixed, grids: Vec::new(), inherited: 0 }
+        Self { name, meaning, fixed, grids: Vec::new(), over: "", inherited: 0 }
     }
 
     fn routed(name: &'static str, meaning: &'static str, rule: &str) -> Self {
@@ -197,18 +199,24 @@ impl Rivals {
         self.routing.clone()
     }
 
-    /// What is stored, and what changes, laid over the best routing: `base` is what that changes in the scenario, and
-    /// `found` are the paths of it that were free. Lifetimes and unexplained misses stay open.
-    pub fn others(&self, base: &[Change], found: &[KeyPath]) -> Vec<Rival> {
+    /// What is stored, and what changes, laid over a routing rival: `base` is what its best point changes in the
+    /// scenario, and `found` are the paths of it that were free. Lifetimes and unexplained misses stay open.
+    pub fn over(&self, routing: &'static str, base: &[Change], found: &[KeyPath]) -> Vec<Rival> {
         let over = |rival: &Rival| {
             let mut rival = rival.clone();
             let open = |change: &&Change| !rival.grids.iter().any(|grid| grid.path == change.path);
             let inherited: Vec<_> = base.iter().filter(open).cloned().collect();
+            rival.over = routing;
             rival.inherited = inherited.iter().filter(|change| found.contains(&change.path)).count();
             rival.fixed.splice(0..0, inherited);
             rival
         };
         self.others.iter().map(over).collect()
+    }
+
+    /// The others as they are, over the scenario's own routing.
+    pub fn others(&self) -> Vec<Rival> {
+        self.others.clone()
     }
 
     /// All of them.
