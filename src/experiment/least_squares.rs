@@ -60,7 +60,7 @@ impl LatencyLaw {
         let solution: Vec<f64> = inverse.iter().map(|line| dot(line, &right)).collect();
         let law = |point: &Latency| dot(&row(point), &solution);
         let degrees = points.len() - unknowns;
-        let squares: f64 = points.iter().map(|p| weight(p) * (p.ttft_ms - law(p)).powi(2)).sum();
+        let squares: f64 = points.iter().map(|p| weight(p) * squared(p.ttft_ms - law(p))).sum();
         let variance = squares / degrees as f64;
         let t = t_quantile(0.95, degrees);
         let estimate = |index: usize, unit: f64| Estimate {
@@ -89,10 +89,14 @@ fn weight(point: &Latency) -> f64 {
 fn noise(points: &[Latency], law: impl Fn(&Latency) -> f64, degrees: usize) -> Option<f64> {
     let of = |point: &Latency| {
         let known = point.runs != Runs::Unknown && point.ttft_ms > 0.0 && law(point) > 0.0;
-        known.then(|| weight(point) * libm::log(point.ttft_ms / law(point)).powi(2))
+        known.then(|| weight(point) * squared(libm::log(point.ttft_ms / law(point))))
     };
     let squares: f64 = points.iter().map(of).sum::<Option<f64>>()?;
     Some((squares / degrees as f64).sqrt())
+}
+
+fn squared(value: f64) -> f64 {
+    value * value
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -276,7 +276,7 @@ fn form_of(file: &str, header: &[String]) -> Result<Form> {
         Form::Cells => std::iter::once("cell").chain(metrics()).collect(),
     };
     let paths_too = form != Form::Latencies;
-    let unknown = |name: &&String| !known.contains(&name.as_str()) && !(paths_too && is_path(name));
+    let unknown = |name: &&String| !(known.contains(&name.as_str()) || paths_too && is_path(name));
     if let Some(name) = header.iter().find(unknown) {
         let candidates = known.iter().chain(&REQUEST_COLUMNS).copied();
         let hint =
