@@ -9,6 +9,7 @@ use crate::document::{KeyPath, nearest};
 use crate::error::{Error, Result};
 use crate::experiment::observations::{Cell, Observations, Observed};
 use crate::experiment::scenario::{Axis, Change, Loaded};
+use crate::provider::routing::Rule;
 use crate::units::{SimTime, Span, Tokens};
 
 /// Share of requests that any machine may serve, whatever the rule says: every public log has misses that no rule
@@ -116,9 +117,11 @@ impl Rival {
         self.grids.iter().filter(|grid| grid.values.len() > 1).count()
     }
 
-    /// Adds a grid, or puts it in the place of the one of this path; a value that the rival fixes stays.
-    fn open(&mut self, grid: &Grid) {
-        if self.fixed.iter().any(|change| change.path == grid.path) || !self.listens_to(&grid.path) {
+    /// Adds a grid, or puts it in the place of the one of this path; a value that the rival fixes stays. Numbers of a
+    /// routing rule are opened under that `rule` alone: under others they make no difference.
+    fn open(&mut self, grid: &Grid, rule: Option<&str>) {
+        let fixes = |change: &Change| change.path == grid.path;
+        if self.fixed.iter().any(fixes) || rule_of(&grid.path).is_some_and(|owner| rule != Some(owner)) {
             return;
         }
         match self.grids.iter_mut().find(|own| own.path == grid.path) {
@@ -126,25 +129,18 @@ impl Rival {
             None => self.grids.push(grid.clone()),
         }
     }
+}
 
-    /// Whether a value makes a difference: those of another routing rule make none.
-    fn listens_to(&self, path: &KeyPath) -> bool {
-        let rule = KeyPath::from_iter(["provider", "routing", "rule"]);
-        let Some(Value::String(rule)) =
-            self.fixed.iter().find(|change| change.path == rule).map(|change| &change.value)
-        else {
-            return true;
-        };
-        let [provider, routing, field] = path.keys() else { return true };
-        let owner = match (provider.as_str(), routing.as_str(), field.as_str()) {
-            ("provider", "routing", "pool" | "pick") => "pool",
-            ("provider", "routing", "limit_rpm" | "overflow" | "fanout" | "rate_over" | "rate_count") => {
-                "home"
-            }
-            ("provider", "routing", "load_factor" | "load_margin") => "bounded_load",
-            _ => return true,
-        };
-        rule == owner
+/// The routing rule that a number belongs to, if it belongs to one.
+fn rule_of(path: &KeyPath) -> Option<&'static str> {
+    let [provider, routing, field] = path.keys() else { return None };
+    match (provider.as_str(), routing.as_str(), field.as_str()) {
+        ("provider", "routing", "pool" | "pick") => Some("pool"),
+        ("provider", "routing", "limit_rpm" | "overflow" | "fanout" | "rate_over" | "rate_count") => {
+            Some("home")
+        }
+        ("provider", "routing", "load_factor" | "load_margin") => Some("bounded_load"),
+        _ => None,
     }
 }
 
@@ -167,13 +163,21 @@ impl Rivals {
         let mut routing = routing_rivals(loaded, observations);
         let mut others = store_rivals(loaded, observations);
         others.extend(changing_rivals(observations));
+        refuse_unknown(only, routing.iter().chain(&others))?;
+        let asked = |rival: &Rival| only.is_empty() || only.iter().any(|name| name == rival.name);
+        routing.retain(asked);
+        others.retain(asked);
+        // Without a routing rival to lie over, the others lie over the scenario's own routing.
+        let own = word(loaded.scenario.provider.routing.rule);
+        let below = if routing.is_empty() { Some(own) } else { None };
         let lifetimes = lifetimes(loaded, observations)?;
-        for rival in routing.iter_mut().chain(&mut others) {
+        let (routed, over) = (routing.iter_mut().map(|one| (Some(one.name), one)), others.iter_mut());
+        for (rule, rival) in routed.chain(over.map(|one| (below, one))) {
             rival.grids.extend(lifetimes.iter().cloned());
             if rival.name != "random" {
                 rival.grids.push(Grid::new(EXPLORE, EXPLORED));
             }
-            free.iter().for_each(|grid| rival.open(grid));
+            free.iter().for_each(|grid| rival.open(grid, rule));
             let points: usize = rival.grids.iter().map(|grid| grid.values.len()).product();
             if points > MOST_POINTS {
                 let message =
@@ -181,16 +185,6 @@ impl Rivals {
                 return Err(Error::input("--free", message));
             }
         }
-        let known: Vec<_> = routing.iter().chain(&others).map(|rival| rival.name).collect();
-        if let Some(wrong) = only.iter().find(|name| !known.contains(&name.as_str())) {
-            let hint = nearest(wrong, known.iter().copied());
-            let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            let message = format!("these observations have no rival `{wrong}` ({}){hint}", known.join(", "));
-            return Err(Error::input("--rivals", message));
-        }
-        let asked = |rival: &Rival| only.is_empty() || only.iter().any(|name| name == rival.name);
-        routing.retain(asked);
-        others.retain(asked);
         Ok(Self { routing, others })
     }
 
@@ -223,6 +217,27 @@ impl Rivals {
     pub fn all(&self) -> Vec<Rival> {
         self.routing.iter().chain(&self.others).cloned().collect()
     }
+}
+
+/// The rule's name, which is that of the rival.
+fn word(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Home => "home",
+        Rule::Pool => "pool",
+        Rule::BoundedLoad => "bounded_load",
+        Rule::Random => "random",
+        Rule::RoundRobin => "round_robin",
+    }
+}
+
+/// A rival that is asked about must be there.
+fn refuse_unknown<'a>(only: &[String], rivals: impl Iterator<Item = &'a Rival>) -> Result<()> {
+    let known: Vec<_> = rivals.map(|rival| rival.name).collect();
+    let Some(wrong) = only.iter().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+    let hint = nearest(wrong, known.iter().copied());
+    let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    let message = format!("these observations have no rival `{wrong}` ({}){hint}", known.join(", "));
+    Err(Error::input("--rivals", message))
 }
 
 /// Where requests go.
@@ -448,6 +463,8 @@ mod tests {
         let pools = with("provider.routing.pool=3..4").unwrap();
         assert_eq!(pools[1].grids[0].values, [3.into(), 4.into()]);
         assert_eq!(paths(&pools[0]), [EXPLORE], "a home machine has no pool");
+        let store = pools.iter().find(|rival| rival.name == "write_once").unwrap();
+        assert_eq!(paths(store), [EXPLORE], "what is stored takes the pool of the rival it lies over");
         let lag = with("provider.write.lag=['0s', '5s']").unwrap();
         assert_eq!(paths(&lag[0]), [EXPLORE, "provider.write.lag"]);
         let error = with("provider.routing.pol=[2]").unwrap_err().to_string();
