@@ -218,6 +218,7 @@ fn of_a_hundred_known_providers_nearly_all_come_back() {
     println!(
         "right rival first in {first} of 100, first or as good in {as_good}; inside the 95 % set: {inside:?}"
     );
-    assert!(first >= 95, "{first}");
+    // Where two rivals give nearly the same on this traffic the answer says so, and either may stand first.
+    assert!(as_good >= 95, "{as_good}");
     assert!(inside.values().all(|(held, of)| 10 * held >= 9 * of), "{inside:?}");
 }

@@ -39,7 +39,7 @@ pub struct Rival {
     pub grids: Vec<Grid>,
     /// The routing rival that it is laid over; nothing if it is one, or lies over the scenario's own routing.
     pub over: &'static str,
-    /// How many free values of the routing it is laid over are among what it changes.
+    /// What it adds to the parameters: the free values of the routing it is laid over, and one for what it changes.
     pub inherited: usize,
 }
 
@@ -201,7 +201,8 @@ impl Rivals {
             let open = |change: &&Change| !rival.grids.iter().any(|grid| grid.path == change.path);
             let inherited: Vec<_> = base.iter().filter(open).cloned().collect();
             rival.over = routing;
-            rival.inherited = inherited.iter().filter(|change| found.contains(&change.path)).count();
+            // What it changes of the store counts as a number of its own: without need the routing rival is to be preferred.
+            rival.inherited = 1 + inherited.iter().filter(|change| found.contains(&change.path)).count();
             rival.fixed.splice(0..0, inherited);
             rival
         };
