@@ -1304,3 +1304,107 @@ fn warnings_say_what_to_know_before_reading_the_numbers() {
     let said = case.run(&and(&sweep_into("out"), &["--set", "provider.routing.limit_rpm=6"]));
     assert!(!said.stderr.contains("warning: "), "only one bucket of the two is too hot: {said:?}");
 }
+
+// Fits.
+
+/// A log of one key: the first request misses, and a late one.
+const LOG: &str = "time,key,prefix_tokens,prompt_tokens,cached_tokens,ttft_ms
+0,a,6600,6700,0,1300
+2,a,6600,6687,6528,1100
+4.5,a,6600,6690,6528,1150
+60,a,6600,6700,0,1240
+62,a,6600,6650,6528,1120
+";
+
+fn fit<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    and(&["fit", "o.csv", "--scenario", "s.toml", "--seeds", "39"], flags)
+}
+
+#[test]
+fn observations_that_cannot_be_fitted_are_refused_in_one_message() {
+    let header = "time,prefix_tokens,prompt_tokens,cached_tokens\n";
+    let steady = format!("{header}0,6600,6700,6528\n1,6600,6700,6528\n");
+    let bad: &[(&str, &[&str])] = &[
+        ("", &["o.csv: is empty"]),
+        (header, &["o.csv: has a header and no rows"]),
+        (
+            &steady,
+            &[
+                "o.csv: every `cached_tokens` is 6528",
+                "nothing beyond the rule of the report",
+                "explained exactly",
+            ],
+        ),
+        (
+            "time,prompt_tokens,cached_tokens\n0,6700,6701\n",
+            &["o.csv:2: `cached_tokens` is 6701, above the 6700"],
+        ),
+        ("time,prompt_tokens,cached_tokens\n3,6700,0\n2,6700,9\n", &["o.csv:3: `time` goes backwards"]),
+        (
+            "time,promt_tokens,cached_tokens\n",
+            &["o.csv:1: the column `promt_tokens`", "did you mean `prompt_tokens`?"],
+        ),
+        ("time,prompt_tokens,cached_tokens\n0,600,0\n1,600,9\n", &["o.csv:2: ", "column `prefix_tokens`"]),
+        (
+            "client.key.bukets,token_hit_ratio\n3,0.9\n",
+            &["o.csv:2: client.key.bukets", "did you mean `buckets`?"],
+        ),
+        (
+            "client.key.buckets,token_hit_ratio\n3,0.9\n",
+            &["o.csv: 1 rows for the", "free parameters", "--free PATH=[VALUE]"],
+        ),
+        ("ttft_ms,uncached_tokens,cached_tokens\n900,5,0\n", &["o.csv: 1 points for 2 numbers"]),
+    ];
+    for (text, words) in bad {
+        Case::new().scenario().file("o.csv", text).refuses(&fit(&["--out", "out"]), words);
+    }
+    let case = Case::new().scenario().file("o.csv", LOG);
+    case.refuses(
+        &fit(&["--free", "provider.routing.pol=[2]"]),
+        &["--free provider.routing.pol=[2]: ", "`pool`?"],
+    );
+    case.refuses(
+        &fit(&["--free", "provider.routing.pool"]),
+        &["--free provider.routing.pool: write path=values"],
+    );
+    case.refuses(&fit(&["--rivals", "hom"]), &["--rivals: ", "did you mean `home`?"]);
+    case.refuses(&and(&fit(&[])[..4], &["--seeds", "5"]), &["--seeds: must be 39 or more"]);
+    case.refuses(&["fit", "none.csv", "--scenario", "s.toml"], &["none.csv: cannot read observations"]);
+}
+
+#[test]
+fn a_fit_writes_tables_a_profile_that_loads_and_an_ensemble() {
+    let case = Case::new().scenario().file("o.csv", LOG);
+    let said = case.run(&fit(&["--out", "out", "--format", "json"]));
+    let rivals: Vec<Map<String, Value>> = serde_json::from_str(said.answered()).unwrap();
+    let names: Vec<_> = rivals.iter().map(|rival| rival["rival"].as_str().unwrap()).collect();
+    for name in ["home", "pool", "whole_body", "write_once", "first_tokens"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(said.stderr.contains("39 replications of every point"), "{said:?}");
+    let files: Vec<_> = case.files("out").into_keys().collect();
+    let expected = [
+        "checks.csv",
+        "ensemble.toml",
+        "fitted.toml",
+        "latency.csv",
+        "parameters.csv",
+        "report_rules.csv",
+        "rivals.csv",
+    ];
+    assert_eq!(files, expected);
+    assert_eq!(column(&case.text("out/rivals.csv"), "rival"), names);
+    let ensemble: toml::Table = case.text("out/ensemble.toml").parse().unwrap();
+    let members = ensemble["member"].as_array().unwrap();
+    let weight: f64 = members.iter().map(|member| member["weight"].as_float().unwrap()).sum();
+    assert!((weight - 1.0).abs() < 0.01, "{weight}");
+    assert_eq!(members[0]["name"].as_str(), Some(names[0]));
+    assert!(members[0]["provider"]["routing"].is_table());
+    // The fitted profile is one that scenarios can name.
+    case.run(&and(RUN, &["--set", "provider.profile='out/fitted.toml'"])).answered();
+    assert!(case.text("out/fitted.toml").contains("tag = \"fit\""));
+    // Quiet, it says nothing but the table; on any number of threads the same.
+    let quiet = ["1", "3"].map(|threads| case.run_threads(&fit(&["--quiet", "--format", "csv"]), threads));
+    assert_eq!(quiet[0].answered(), quiet[1].answered());
+    assert_eq!(quiet[0].stderr, "");
+}

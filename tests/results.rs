@@ -24,7 +24,8 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 fn every_row_conserves_tokens_and_stays_under_its_ceilings() {
     let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("results")).unwrap();
     let folders = folders.map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
-    let scenarios: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let swept = folders.filter(|entry| entry.path().join("cells.csv").is_file());
+    let scenarios: Vec<_> = swept.map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert!(scenarios.len() >= 10, "{scenarios:?}");
     for scenario in scenarios {
         let rows = rows(&format!("results/{scenario}/cells.csv"));
@@ -198,6 +199,77 @@ fn after_the_change_of_june_only_another_layout_or_a_mark_above_the_block_hits()
     }
 }
 
+#[test]
+fn fits_of_public_observations_say_what_the_readme_says() {
+    let shown = read("results/README.md");
+    let requests = rows("results/fit-azure-requests/rivals.csv");
+    for row in requests.iter().filter(|row| number(row, "behind_best") < 100.0) {
+        let at = row["first_contradiction"].rsplit(':').next().unwrap();
+        let line = format!(
+            "| {} | {} | {:.3} | {:.2} | {} of {} | line {at} |",
+            row["rival"],
+            row["verdict"],
+            number(row, "p"),
+            number(row, "behind_best"),
+            row["explained"],
+            row["of"]
+        );
+        assert!(shown.contains(&line), "results/README.md lacks\n{line}");
+    }
+    let study = rows("results/fit-azure-study/rivals.csv");
+    assert!(study.iter().all(|row| row["verdict"] == "rejected"));
+    let home = study.iter().find(|row| row["rival"] == "home").unwrap();
+    assert!(shown.contains(&format!("`home` is {} units behind it", home["behind_best"])));
+    let law = rows("results/fit-ttft/latency.csv");
+    let estimate = |index: usize, places: usize| {
+        let (value, half) = (number(&law[index], "value"), number(&law[index], "ci95"));
+        format!("{value:.places$} ±{half:.places$}")
+    };
+    assert!(shown.contains(&format!("{} us an uncached token, {} us", estimate(1, 1), estimate(2, 1))));
+}
+
+#[test]
+fn fitted_profiles_load_and_ensembles_lie_over_their_scenario() {
+    use cachecast::provider::profile::{Profile, Tag};
+    for name in ["fit-azure-requests", "fit-azure-study", "fit-ttft"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
+        let profile = Profile::load("fitted.toml", &folder).unwrap();
+        profile.provider("fitted.toml").unwrap().validate().unwrap();
+        assert!(
+            profile.evidence.values().any(|one| one.tag == Tag::Fit && one.source.contains("observations/"))
+        );
+        let Ok(ensemble) = std::fs::read_to_string(folder.join("ensemble.toml")) else { continue };
+        let ensemble: toml::Table = ensemble.parse().unwrap();
+        let Some(members) = ensemble.get("member").and_then(toml::Value::as_array) else { continue };
+        let weights: f64 = members.iter().map(|member| member["weight"].as_float().unwrap()).sum();
+        assert!((weights - 1.0).abs() < 1e-3, "{name}: {weights}");
+        for member in members {
+            let mut provider = member["provider"].as_table().unwrap().clone();
+            provider.insert("profile".into(), "azure-classic".into());
+            let scenario = toml::toml! {
+                duration = "1h"
+                [client.workload.w]
+                arrivals = { process = "fixed", rate = "1/min" }
+                shared_prefix = { prefix_tokens = 3000, tail_tokens = 9, output_tokens = 9 }
+            };
+            let scenario = format!("{scenario}\n[provider]\n{}", nested(&provider, "provider"));
+            cachecast::experiment::scenario::Loaded::from_text("e", "e", &scenario, Path::new(""), &[])
+                .unwrap();
+        }
+    }
+}
+
+/// A table as the body of the section of that name.
+fn nested(table: &toml::Table, name: &str) -> String {
+    let (tables, plain): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| value.is_table());
+    let plain: String = plain.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let below = |(key, value): &(&String, &toml::Value)| {
+        let name = format!("{name}.{key}");
+        format!("[{name}]\n{}", nested(value.as_table().unwrap(), &name))
+    };
+    plain + &tables.iter().map(below).collect::<String>()
+}
+
 /// What the program says to these arguments, as a table.
 fn said(args: &[&str]) -> String {
     let mut command = Command::cargo_bin("cachecast").unwrap();
@@ -219,5 +291,20 @@ fn the_readme_shows_real_output() {
     let (block, _) = block.split_once("```").unwrap();
     for line in block.lines().skip(1) {
         assert!(card.lines().any(|said| said == line), "README.md shows {line:?}, but the answer is\n{card}");
+    }
+
+    // Of the fit it shows the tables, without the notes.
+    let fit = said(&[
+        "fit",
+        "scenarios/observations/azure-study-requests.csv",
+        "--scenario",
+        "bucket-cardinality",
+        "--rivals",
+        "home,pool",
+    ]);
+    let (_, block) = readme.split_once("$ cachecast fit scenarios").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    for line in block.lines().skip(1) {
+        assert!(fit.lines().any(|said| said == line), "README.md shows {line:?}, but the answer is\n{fit}");
     }
 }

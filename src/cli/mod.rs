@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod fit;
 mod list;
 mod output;
 mod recommend;
@@ -32,6 +33,9 @@ What should I do?
   recommend    The best of a client's choices, and what it costs if the provider is not what it seems
   sensitivity  Which unknown of the provider moves the answer most: what to measure next
 
+What is the provider doing?
+  fit          Fit its unknown numbers to observations, and rank rival hypotheses
+
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
 
@@ -57,6 +61,7 @@ enum Verb {
     Replay(replay::Replay),
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
+    Fit(fit::Fit),
     List(list::List),
 }
 
@@ -177,6 +182,7 @@ pub fn main() -> i32 {
         Verb::Replay(replay) => replay.answer(),
         Verb::Recommend(recommend) => recommend.answer(),
         Verb::Sensitivity(sensitivity) => sensitivity.answer(),
+        Verb::Fit(fit) => fit.answer(),
         Verb::List(list) => list.answer(),
     };
     match answered {

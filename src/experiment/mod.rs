@@ -7,6 +7,10 @@
 //! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] are judged by an
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
 //! provider moves the answer most.
+//!
+//! What the provider is doing: [`observations`] are read; the [`report_rule`] is exact, latency goes by [`least_squares`];
+//! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
+//! [`fitted`].
 
 pub mod scenario;
 pub mod axes;
@@ -28,3 +32,12 @@ pub mod race;
 pub mod ensemble;
 pub mod recommend;
 pub mod sensitivity;
+pub mod observations;
+pub mod report_rule;
+pub mod least_squares;
+pub mod rivals;
+pub mod summaries;
+pub mod plausibility;
+pub mod stage;
+pub mod fit;
+pub mod fitted;

@@ -1,0 +1,172 @@
+//! `cachecast fit`: what the provider is doing, from a log or a table of observations.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::Common;
+use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
+use crate::error::Result;
+use crate::experiment::fit::{Fit as Answer, INDIFFERENCE, Judged, Question, REPLICATIONS, fit};
+use crate::experiment::fitted::{self, latency_lines};
+use crate::experiment::observations::Observations;
+use crate::experiment::rivals::Grid;
+use crate::experiment::tables::plain;
+use crate::units::round_to;
+
+/// Fit the provider's unknown numbers to observations, and rank rival hypotheses
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Observations are CSV files (lines with # are comments), of one kind each, recognised by the header:
+  requests   time (s) or time_ms, prompt_tokens, cached_tokens; optionally key, prefix, prefix_tokens, output_tokens,
+             ttft_ms, total_ms, cell, and scenario paths such as client.retention
+  cells      scenario paths such as client.key.buckets, and metrics such as token_hit_ratio or total_p95_ms
+  latencies  ttft_ms, uncached_tokens, cached_tokens; optionally count (rows are means of so many runs)
+
+  cachecast fit log.csv --scenario bucket-cardinality --free provider.routing.pool=2..12 --out fitted/")]
+pub struct Fit {
+    /// Files of observations, fitted together
+    #[arg(required = true, value_name = "OBSERVATIONS")]
+    observations: Vec<PathBuf>,
+    /// The scenario that they are laid over: its provider, and for cells its traffic
+    #[arg(long, value_name = "SCENARIO")]
+    scenario: String,
+    /// Leave a value open: a list or a range of whole numbers, in addition to the rivals' own grids or in their place
+    #[arg(long, value_name = "PATH=VALUES")]
+    free: Vec<String>,
+    /// Ask about these rivals only
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    rivals: Vec<String>,
+    /// Folder for rivals.csv, parameters.csv, checks.csv, fitted.toml and ensemble.toml
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Fit {
+    pub(super) fn answer(&self) -> Result<()> {
+        // Replications of a fit are its own: those of the scenario are for another purpose.
+        let changes: Vec<_> =
+            self.common.changes()?.into_iter().filter(|change| change.origin != "--seeds").collect();
+        let loaded = super::load(&self.scenario, &changes)?;
+        let observations = Observations::from_files(&self.observations)?;
+        let free = self.free.iter().map(|text| Grid::parse(text)).collect::<Result<_>>()?;
+        let bar = progress_bar(self.common.quiet);
+        let question = Question {
+            loaded: &loaded,
+            observations: &observations,
+            free,
+            only: self.rivals.clone(),
+            replications: self.common.seeds.unwrap_or(REPLICATIONS),
+        };
+        let answer = fit(&question, |done, known| {
+            bar.set_length(known as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let answer = answer?;
+        if let Some(folder) = &self.out {
+            fitted::write(&answer, &loaded, &observations.files.join(", "), folder)?;
+        }
+        self.say(&answer)?;
+        if let Some(folder) = self.out.as_ref().filter(|_| !self.common.quiet) {
+            talk(&format!("written to {}", folder.display()));
+        }
+        Ok(())
+    }
+
+    fn say(&self, answer: &Answer) -> Result<()> {
+        let format = self.common.format.unwrap_or_else(Format::for_stdout);
+        let main = if answer.rivals.is_empty() { latency(answer) } else { rivals(answer) };
+        let words = answer.sentences().join("\n");
+        if format != Format::Table {
+            if !self.common.quiet {
+                talk(&format!("{}\n{words}", method(answer)));
+            }
+            return main.print(format);
+        }
+        let mut text = format!("{}\n\n{}", method(answer), main.render(format));
+        if let Some(best) = answer.rivals.first() {
+            text += &format!("\nUnder `{}`:\n{}", best.rival.name, parameters(best).render(format));
+        }
+        if !answer.rivals.is_empty() && answer.latency.is_some() {
+            text += &format!("\n{}", latency(answer).render(format));
+        }
+        if !words.is_empty() {
+            text += &format!("\n{words}\n");
+        }
+        print(&text)
+    }
+}
+
+/// How it was done, with its errors.
+fn method(answer: &Answer) -> String {
+    if answer.rivals.is_empty() {
+        return "Least squares of ttft = overhead + a x uncached + b x cached; 95 % intervals (Student t)."
+            .into();
+    }
+    let error = (0.05f64 * 0.95 / f64::from(answer.replications)).sqrt();
+    format!(
+        "{} rows; {} replications of every point: a p-value of 0.05 is known to ±{error:.3}.\n\
+         95 % sets hold the values not rejected at 5 %; they cover by construction, up to that error and the grid.\n\
+         Scores: synthetic log-likelihood less half of ln(rows) a parameter; within {INDIFFERENCE} they tell nothing apart.",
+        answer.rows, answer.replications
+    )
+}
+
+fn rivals(answer: &Answer) -> Table {
+    let mut table = Table::new([
+        "rival",
+        "over",
+        "verdict",
+        "p",
+        "behind_best",
+        "explained",
+        "first_contradiction",
+        "best",
+    ]);
+    for judged in &answer.rivals {
+        let exact = judged.exact.as_ref();
+        let explained =
+            exact.map_or(String::new(), |exact| format!("{} of {}", exact.explained, exact.compared));
+        table.row([
+            Field::from(judged.rival.name),
+            judged.rival.over.into(),
+            answer.verdict(judged).into(),
+            Field::Number(Some(round_to(judged.p, 4)), 3),
+            Field::Number(Some(round_to(answer.rivals[0].score - judged.score, 2)), 1),
+            explained.into(),
+            exact.and_then(|exact| exact.contradicted_at.clone()).unwrap_or_default().into(),
+            short_values(judged).into(),
+        ]);
+    }
+    table
+}
+
+/// The free values of the best point, by the last keys of their paths.
+fn short_values(judged: &Judged) -> String {
+    let open = judged.parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert);
+    let last = |path: &crate::document::KeyPath| path.keys().last().cloned().unwrap_or_default();
+    let words = open.map(|parameter| format!("{}={}", last(&parameter.path), plain(&parameter.best)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn parameters(judged: &Judged) -> Table {
+    let mut table = Table::new(["parameter", "best", "95 % set", "tried"]);
+    for parameter in &judged.parameters {
+        let tried: Vec<_> = parameter.values.iter().map(|(value, _)| plain(value)).collect();
+        let set = if parameter.inert { "makes no difference".into() } else { parameter.set() };
+        table.row([parameter.path.to_string(), plain(&parameter.best), set, tried.join(", ")]);
+    }
+    table
+}
+
+fn latency(answer: &Answer) -> Table {
+    let mut table = Table::new(["number", "value", "ci95"]);
+    for (name, value, half_width) in answer.latency.iter().flat_map(latency_lines) {
+        let places = if name == "points" { 0 } else { 3 };
+        table.row([Field::from(name), Field::Number(Some(value), places), Field::Number(half_width, places)]);
+    }
+    table
+}

@@ -1,0 +1,552 @@
+//! What is the provider doing? Rivals and their free values, judged by what was observed.
+//!
+//! 1. **The report**: which rules explain every reading exactly ([`report_rule`](crate::experiment::report_rule)).
+//! 2. **Latency**: least squares ([`least_squares`](crate::experiment::least_squares)).
+//! 3. **Rivals**: every point of every rival's grids is played with K seeds through the engine, from the same log or the
+//!    same set-ups ([`stage`](crate::experiment::stage)). Of each run a few summaries are taken
+//!    ([`summaries`](crate::experiment::summaries)), and the observed ones are laid among them
+//!    ([`plausibility`](crate::experiment::plausibility)).
+//!
+//! A point with p <= 0.05 is rejected. The 95 % set of a parameter holds the values with some point that is not
+//! rejected (inversion of the test): where the rival is right and the truth on its grid, it holds the truth in 95 % of
+//! cases or more, up to the K replications behind each p-value. Between grid values nothing is promised.
+//!
+//! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
+//! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
+//! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one. Routing is judged first; what is stored, and what changes, is then laid over
+//! home and over pool at their best values, with lifetimes and unexplained misses left open, and judged over the one that
+//! suits it better. (So the p-values of the latter hold for those values of the routing.)
+
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use toml::Value;
+
+use crate::document::KeyPath;
+use crate::error::{Error, Result};
+use crate::experiment::least_squares::LatencyLaw;
+use crate::experiment::observations::Observations;
+use crate::experiment::plausibility::{Cloud, p_value};
+use crate::experiment::report_rule::{ReportCard, readings};
+use crate::experiment::rivals::{EXPLORE, Grid, Rival, Rivals, telling_request};
+use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::stage::{Stage, prefix_tokens};
+use crate::random::fold;
+
+/// Points with a p-value up to this are rejected.
+pub const LEVEL: f64 = 0.05;
+
+/// Rivals whose scores differ by less cannot be told apart: odds of 20 to 1.
+pub const INDIFFERENCE: f64 = 3.0;
+
+/// The routing rivals that the others are laid over.
+const BASES: [&str; 2] = ["home", "pool"];
+
+/// Replications of every point, if nobody says otherwise.
+pub const REPLICATIONS: u32 = 200;
+
+/// With fewer a p-value of 5 % is no more than a word.
+const LEAST_REPLICATIONS: u32 = 39;
+
+/// What is asked.
+pub struct Question<'a> {
+    /// The scenario that the observations are laid over.
+    pub loaded: &'a Loaded,
+    /// What was seen.
+    pub observations: &'a Observations,
+    /// Grids of the user's.
+    pub free: Vec<Grid>,
+    /// Names of the rivals that are asked about; all if there are none.
+    pub only: Vec<String>,
+    /// Replications of every point.
+    pub replications: u32,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default)]
+pub struct Fit {
+    /// Replications of every point.
+    pub replications: u32,
+    /// Rows that were explained, or not.
+    pub rows: usize,
+    /// What the readings say of the report; missing without requests.
+    pub report: Option<ReportCard>,
+    /// The law of latency; missing without times to first token.
+    pub latency: Option<LatencyLaw>,
+    /// Rivals, the best first.
+    pub rivals: Vec<Judged>,
+    /// What to know of how the observations were read.
+    pub notes: Vec<String>,
+}
+
+/// One rival with the verdict on it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The rival.
+    pub rival: Rival,
+    /// Every point of its grids.
+    pub points: Vec<Point>,
+    /// Position of the best point: the likeliest of those not rejected, or of all.
+    pub best: usize,
+    /// The largest p-value of its points.
+    pub p: f64,
+    /// Likelihood of the best point less the penalty.
+    pub score: f64,
+    /// Parameters that make a difference, those of the routing it is laid over among them.
+    pub counted: usize,
+    /// Its free values.
+    pub parameters: Vec<Parameter>,
+    /// How two of them go together among the points that are not rejected: positions, and the correlation.
+    pub correlations: Vec<(usize, usize, f64)>,
+    /// The best point without unexplained misses: what it explains exactly.
+    pub exact: Option<Exact>,
+}
+
+/// What a rule explains request by request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exact {
+    /// Requests that were compared.
+    pub compared: usize,
+    /// Those whose reading it gives, with some seed where it leaves a choice.
+    pub explained: usize,
+    /// Where the first one stands whose reading it never gives.
+    pub contradicted_at: Option<String>,
+    /// Whether it leaves no choice.
+    pub deterministic: bool,
+}
+
+/// One point of a rival's grids.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Its values, in the order of the grids.
+    pub values: Vec<Value>,
+    /// How plausible the observations are.
+    pub p: f64,
+    /// Logarithm of their synthetic likelihood.
+    pub log_likelihood: f64,
+    /// Observed against simulated.
+    pub checks: Vec<Check>,
+    /// What it explains request by request.
+    pub exact: Option<Exact>,
+    /// A digest of all that was simulated.
+    fingerprint: u64,
+}
+
+/// One summary: observed, and quantiles of what was simulated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// The cell.
+    pub cell: String,
+    /// What it is.
+    pub name: String,
+    /// The observed value.
+    pub observed: f64,
+    /// 5 %, 50 % and 95 % of the simulated ones.
+    pub simulated: [f64; 3],
+}
+
+/// A free value of a rival.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its path.
+    pub path: KeyPath,
+    /// The values that were tried, with the largest p-value of a point that has it.
+    pub values: Vec<(Value, f64)>,
+    /// Its value at the best point.
+    pub best: Value,
+    /// Whether it changes nothing that was observed.
+    pub inert: bool,
+}
+
+impl Judged {
+    /// Whether some point is not rejected.
+    pub fn is_accepted(&self) -> bool {
+        self.p > LEVEL
+    }
+
+    /// The best point.
+    pub fn best_point(&self) -> &Point {
+        &self.points[self.best]
+    }
+
+    /// The parameters that were found: free ones that make a difference.
+    fn found(&self) -> Vec<KeyPath> {
+        let free = self.parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert);
+        free.map(|parameter| parameter.path.clone()).collect()
+    }
+
+    /// What its best point changes in the scenario.
+    pub fn best_changes(&self) -> Vec<Change> {
+        self.rival.changes(&self.best_point().values)
+    }
+}
+
+impl Parameter {
+    /// The values that are not rejected.
+    pub fn accepted(&self) -> Vec<&Value> {
+        self.values.iter().filter(|(_, p)| *p > LEVEL).map(|(value, _)| value).collect()
+    }
+
+    /// The 95 % set in words: an interval of numbers where its values stand side by side, a list otherwise.
+    pub fn set(&self) -> String {
+        let accepted: Vec<usize> =
+            (0..self.values.len()).filter(|index| self.values[*index].1 > LEVEL).collect();
+        let word = |index: &usize| crate::experiment::tables::plain(&self.values[*index].0);
+        let numeric = self.values.iter().all(|(value, _)| as_number(value).is_some());
+        match (&accepted[..], numeric) {
+            ([], _) => "none".into(),
+            ([one], _) => word(one),
+            ([first, .., last], true) if last - first + 1 == accepted.len() => {
+                format!("{}..{}", word(first), word(last))
+            }
+            (all, _) => all.iter().map(word).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// Whether the 95 % set reaches an end of the grid of numbers, and may go on beyond.
+    pub fn at_edge(&self) -> bool {
+        let numeric = self.values.iter().all(|(value, _)| as_number(value).is_some());
+        let accepted = |value: Option<&(Value, f64)>| value.is_some_and(|(_, p)| *p > LEVEL);
+        numeric && self.values.len() > 1 && accepted(self.values.last())
+    }
+}
+
+fn as_number(value: &Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
+}
+
+/// Answers a question; `progress` is told the points done and the points known of so far.
+pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> Result<Fit> {
+    let Question { loaded, observations, replications, .. } = question;
+    if *replications < LEAST_REPLICATIONS {
+        let message =
+            format!("must be {LEAST_REPLICATIONS} or more: a p-value of 5 % needs that many replications");
+        return Err(Error::input("--seeds", message));
+    }
+    let mut answer = Fit { replications: *replications, rows: observations.rows(), ..Fit::default() };
+    let file = observations.files.join(", ");
+    if !observations.latencies.is_empty() {
+        match LatencyLaw::fit(&observations.latencies, &file) {
+            Ok(law) => answer.latency = Some(law),
+            Err(error) if observations.cells.is_empty() => return Err(error),
+            Err(error) => answer.notes.push(format!("no latency is fitted: {error}")),
+        }
+    }
+    if observations.cells.is_empty() {
+        return Ok(answer);
+    }
+    answer.report = report(loaded, observations)?;
+    refuse_constant(observations, answer.report.as_ref(), &file)?;
+    let stage = Stage::new(loaded, observations, *replications)?;
+    answer.notes.extend(stage.notes.iter().cloned());
+    let rivals = Rivals::new(loaded, observations, &question.free, &question.only)?;
+    refuse_few_rows(&rivals, observations.rows(), &file)?;
+    let done = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let judge_all = |rivals: Vec<Rival>| judge_all(&stage, rivals, answer.rows, &done, &progress);
+    let mut judged = judge_all(rivals.routing())?;
+    let bases: Vec<_> = judged.iter().filter(|base| BASES.contains(&base.rival.name)).collect();
+    let over: Vec<Rival> = match bases.is_empty() {
+        true => rivals.others(),
+        false => bases
+            .iter()
+            .flat_map(|base| rivals.over(base.rival.name, &base.best_changes(), &base.found()))
+            .collect(),
+    };
+    let mut others = judge_all(over)?;
+    rank(&mut others);
+    for other in others {
+        // Over the routing that suits it best.
+        if judged.iter().all(|known| known.rival.name != other.rival.name) {
+            judged.push(other);
+        }
+    }
+    rank(&mut judged);
+    answer.rivals = judged;
+    Ok(answer)
+}
+
+fn report(loaded: &Loaded, observations: &Observations) -> Result<Option<ReportCard>> {
+    for (cell, request) in observations.requests() {
+        prefix_tokens(loaded, cell, request)?;
+    }
+    let shared = |request: &_| {
+        let cells = observations.cells.first().expect("there are requests");
+        prefix_tokens(loaded, cells, request).expect("checked above")
+    };
+    let has_requests = observations.requests().next().is_some();
+    Ok(has_requests.then(|| {
+        let readings = readings(observations, shared);
+        ReportCard::new(&readings).beside(&loaded.scenario.provider.write, &readings)
+    }))
+}
+
+/// Readings that are all the same say nothing of routing, lifetimes or stores.
+fn refuse_constant(observations: &Observations, report: Option<&ReportCard>, file: &str) -> Result<()> {
+    let mut readings: Vec<_> =
+        observations.requests().filter_map(|(_, request)| request.cached_tokens).collect();
+    let figures = observations.rows() > readings.len();
+    readings.sort_unstable();
+    readings.dedup();
+    let known = report.map_or(String::new(), |report| report.sentences().join(" "));
+    match (&readings[..], figures) {
+        ([], false) => {
+            Err(Error::input(file, "no request has its `cached_tokens`: there is nothing to explain"))
+        }
+        ([one], false) => Err(Error::input(
+            file,
+            format!(
+                "every `cached_tokens` is {one}: observations without variance fit nothing beyond the rule of the \
+                 report. {known} Observe hits and misses: fresh keys, rests of minutes, high rates"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// As many rows as numbers to find are too few.
+fn refuse_few_rows(rivals: &Rivals, rows: usize, file: &str) -> Result<()> {
+    let most = rivals.all().into_iter().max_by_key(Rival::free).filter(|rival| rows < rival.free());
+    let Some(rival) = most else { return Ok(()) };
+    let paths: Vec<_> = rival.grids.iter().map(|grid| grid.path.to_string()).collect();
+    Err(Error::input(
+        file,
+        format!(
+            "{rows} rows for the {} free parameters of rival `{}` ({}): observe more, or fix some with --free \
+             PATH=[VALUE]",
+            rival.free(),
+            rival.name,
+            paths.join(", ")
+        ),
+    ))
+}
+
+/// Accepted rivals first, then by score; equal ones stay in the order in which they are told.
+fn rank(judged: &mut [Judged]) {
+    judged.sort_by(|a, b| b.is_accepted().cmp(&a.is_accepted()).then(b.score.total_cmp(&a.score)));
+}
+
+/// Plays every point of these rivals.
+fn judge_all(
+    stage: &Stage,
+    rivals: Vec<Rival>,
+    rows: usize,
+    (done, known): &(AtomicUsize, AtomicUsize),
+    progress: &(impl Fn(usize, usize) + Sync),
+) -> Result<Vec<Judged>> {
+    let jobs: Vec<_> = rivals
+        .iter()
+        .enumerate()
+        .flat_map(|(number, rival)| rival.points().into_iter().map(move |values| (number, values)))
+        .collect();
+    known.fetch_add(jobs.len(), Ordering::Relaxed);
+    let points: Vec<Point> = jobs
+        .par_iter()
+        .map(|(number, values)| {
+            let point = judge(stage, &rivals[*number], values);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
+            point
+        })
+        .collect::<Result<_>>()?;
+    let mut points = points.into_iter();
+    let of = |rival: Rival| {
+        let own = points.by_ref().take(rival.points().len()).collect();
+        Judged::new(rival, own, rows)
+    };
+    Ok(rivals.into_iter().map(of).collect())
+}
+
+/// Plays one point in every cell, and lays the observations among what it gave.
+fn judge(stage: &Stage, rival: &Rival, values: &[Value]) -> Result<Point> {
+    let changes = rival.changes(values);
+    let mut distances = vec![0.0; stage.replications as usize + 1];
+    let mut point = Point {
+        values: values.to_vec(),
+        p: 0.0,
+        log_likelihood: 0.0,
+        checks: Vec::new(),
+        exact: None,
+        fingerprint: 0,
+    };
+    for (number, cell) in stage.cells.iter().enumerate() {
+        let played = stage.play(number, &changes)?;
+        let cloud =
+            Cloud { simulated: &played.vectors, observed: &cell.observed, resolution: &cell.resolution };
+        distances.iter_mut().zip(cloud.distances()).for_each(|(sum, distance)| *sum += distance);
+        point.log_likelihood += cloud.log_likelihood();
+        let bits = played.vectors.iter().flatten().map(|value| value.to_bits());
+        point.fingerprint = bits.fold(point.fingerprint, fold);
+        for (index, name) in cell.names.iter().enumerate() {
+            let simulated = quantiles(played.vectors.iter().map(|vector| vector[index]).collect());
+            let (cell, name) = (&cell.name, name.clone());
+            let observed = stage.cells[number].observed[index];
+            point.checks.push(Check { cell: cell.clone(), name, observed, simulated });
+        }
+        if played.compared > 0 {
+            let exact = point.exact.get_or_insert(Exact {
+                compared: 0,
+                explained: 0,
+                contradicted_at: None,
+                deterministic: true,
+            });
+            exact.compared += played.compared;
+            exact.explained += played.explained;
+            exact.deterministic &= played.deterministic;
+            exact.contradicted_at = exact.contradicted_at.take().or(played.contradicted_at);
+        }
+    }
+    point.p = p_value(&distances);
+    Ok(point)
+}
+
+/// The 5 %, 50 % and 95 % quantiles.
+fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [0.05, 0.5, 0.95].map(|level| values[((values.len() - 1) as f64 * level).round() as usize])
+}
+
+impl Judged {
+    fn new(rival: Rival, points: Vec<Point>, rows: usize) -> Self {
+        let p = points.iter().map(|point| point.p).fold(0.0, f64::max);
+        let likeliest = |points: &mut dyn Iterator<Item = (usize, &Point)>| {
+            // Of equally likely points the first.
+            points.fold(None, |best: Option<(usize, f64)>, (index, point)| match best {
+                Some((_, most)) if point.log_likelihood <= most => best,
+                _ => Some((index, point.log_likelihood)),
+            })
+        };
+        let mut kept = points.iter().enumerate().filter(|(_, point)| p <= LEVEL || point.p > LEVEL);
+        let (best, log_likelihood) = likeliest(&mut kept).expect("a rival has a point");
+        let parameters: Vec<_> =
+            (0..rival.grids.len()).map(|index| parameter(&rival, &points, best, index)).collect();
+        let counted = rival.inherited
+            + parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert).count();
+        let score = log_likelihood - 0.5 * counted as f64 * libm::log(rows.max(1) as f64);
+        let misses = rival.grids.iter().position(|grid| grid.path.to_string() == EXPLORE);
+        let unexplained = |point: &Point| misses.and_then(|at| as_number(&point.values[at])).unwrap_or(0.0);
+        let mut exactly = points.iter().enumerate().filter(|(_, point)| unexplained(point) == 0.0);
+        let exact = likeliest(&mut exactly).and_then(|(index, _)| points[index].exact.clone());
+        let correlations = correlations(&points, rival.grids.len());
+        Self { rival, points, best, p, score, counted, parameters, correlations, exact }
+    }
+}
+
+fn parameter(rival: &Rival, points: &[Point], best: usize, index: usize) -> Parameter {
+    let grid = &rival.grids[index];
+    let profile = |value: &Value| {
+        let with = points.iter().filter(|point| point.values[index] == *value);
+        (value.clone(), with.map(|point| point.p).fold(0.0, f64::max))
+    };
+    let others = |point: &Point| -> Vec<Value> {
+        let mut others = point.values.clone();
+        others.remove(index);
+        others
+    };
+    // Inert if every point gives what its first sibling gives.
+    let mut first: Vec<(Vec<Value>, u64)> = Vec::new();
+    let inert = points.iter().all(|point| {
+        let others = others(point);
+        match first.iter().find(|(known, _)| *known == others) {
+            Some((_, fingerprint)) => *fingerprint == point.fingerprint,
+            None => {
+                first.push((others, point.fingerprint));
+                true
+            }
+        }
+    });
+    Parameter {
+        path: grid.path.clone(),
+        values: grid.values.iter().map(profile).collect(),
+        best: points[best].values[index].clone(),
+        inert,
+    }
+}
+
+/// Pearson's correlation of every two numeric parameters over the points that are not rejected.
+fn correlations(points: &[Point], parameters: usize) -> Vec<(usize, usize, f64)> {
+    let accepted: Vec<_> = points.iter().filter(|point| point.p > LEVEL).collect();
+    let column = |index: usize| -> Option<Vec<f64>> {
+        accepted.iter().map(|point| as_number(&point.values[index])).collect()
+    };
+    let pairs = (0..parameters).flat_map(|one| (one + 1..parameters).map(move |other| (one, other)));
+    let correlation =
+        |(one, other): (usize, usize)| Some((one, other, pearson(&column(one)?, &column(other)?)?));
+    pairs.filter_map(correlation).collect()
+}
+
+fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len() as f64;
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+        a.iter().zip(b).map(|(a, b)| of(a - mean_a, b - mean_b)).sum()
+    };
+    let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
+    (a.len() > 2 && aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
+}
+
+impl Fit {
+    /// What a rival is beside the best one.
+    pub fn verdict(&self, rival: &Judged) -> &'static str {
+        let best = &self.rivals[0];
+        match (rival.is_accepted(), best.score - rival.score) {
+            (false, _) => "rejected",
+            (true, _) if std::ptr::eq(rival, best) => "best",
+            (true, behind) if behind < INDIFFERENCE => "as good",
+            (true, _) => "less likely",
+        }
+    }
+
+    /// The answer in plain sentences.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut words = self.notes.clone();
+        words.extend(self.report.iter().flat_map(ReportCard::sentences));
+        let Some(best) = self.rivals.first() else { return words };
+        let name = best.rival.name;
+        if !best.is_accepted() {
+            words.push(format!(
+                "No rival is plausible: every point of every grid is rejected at 5 %. `{name}` comes closest; what the \
+                 provider does is something else."
+            ));
+        }
+        for rival in self.rivals[1..].iter().filter(|rival| self.verdict(rival) == "as good") {
+            words.push(format!(
+                "These observations cannot tell `{name}` from `{}`. This would: {}.",
+                rival.rival.name,
+                telling_request(name, rival.rival.name)
+            ));
+        }
+        for parameter in
+            best.parameters.iter().filter(|parameter| parameter.inert && parameter.values.len() > 1)
+        {
+            words.push(format!("These observations say nothing of {}.", parameter.path));
+        }
+        for parameter in best.parameters.iter().filter(|parameter| parameter.at_edge() && !parameter.inert) {
+            words.push(format!(
+                "The 95 % set of {} reaches the end of its grid: more may be as plausible (--free).",
+                parameter.path
+            ));
+        }
+        for (one, other, correlation) in &best.correlations {
+            let path = |index: &usize| &best.parameters[*index].path;
+            words.push(format!(
+                "{} and {} go together: correlation {correlation:.2} over the points that are not rejected.",
+                path(one),
+                path(other)
+            ));
+        }
+        words
+    }
+
+    /// The weights of the accepted rivals by their scores, those below a thousandth left out; they add up to 1.
+    pub fn weights(&self) -> Vec<(&Judged, f64)> {
+        let accepted = || self.rivals.iter().filter(|rival| rival.is_accepted());
+        let most = accepted().map(|rival| rival.score).fold(f64::NEG_INFINITY, f64::max);
+        let weight = |rival: &Judged| libm::exp(rival.score - most);
+        let total: f64 = accepted().map(weight).sum();
+        let kept: Vec<_> = accepted()
+            .map(|rival| (rival, weight(rival) / total))
+            .filter(|(_, weight)| *weight >= 1e-3)
+            .collect();
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        kept.into_iter().map(|(rival, weight)| (rival, weight / total)).collect()
+    }
+}
