@@ -10,13 +10,14 @@ use crate::cli::replay::recorded;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::choices::{Over, plain};
+use crate::experiment::choices::Over;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Unit;
 use crate::experiment::race::{Standing, day_factor};
 use crate::experiment::recommend::{Card, Formulas, Question, recommend, scenario};
 use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
+use crate::experiment::tables::plain;
 use crate::experiment::{ensemble, preflight, results};
 use crate::units::Span;
 

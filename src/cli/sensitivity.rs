@@ -5,11 +5,11 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::output::{Field, Table, estimate, progress_bar, talk};
 use crate::error::{Error, Result};
-use crate::experiment::choices::plain;
 use crate::experiment::objective::{Metric, Unit};
 use crate::experiment::scenario::Axis;
 use crate::experiment::sensitivity::{Unknown, as_written, plausible, screen};
 use crate::experiment::statistics::Estimate;
+use crate::experiment::tables::plain;
 
 /// Say which unknown of the provider moves the answer most: what to measure next
 #[derive(Debug, Args)]

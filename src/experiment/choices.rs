@@ -5,6 +5,7 @@ use toml::Value;
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
 use crate::experiment::scenario::{Axis, Change, Loaded, parse_value};
+use crate::experiment::tables::plain;
 
 /// The most choices that are compared.
 const MOST_CHOICES: usize = 2_000;
@@ -28,14 +29,6 @@ impl Choice {
         let words =
             paths.iter().zip(&self.values).map(|(path, value)| format!("{} {}", short(path), plain(value)));
         words.collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// A value without the quotes of TOML.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

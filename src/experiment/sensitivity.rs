@@ -10,13 +10,13 @@ use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
-use crate::experiment::choices::plain;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Metric;
 use crate::experiment::race::day_factor;
 use crate::experiment::run::replicate;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
+use crate::experiment::tables::plain;
 use crate::provider::routing::Overflow;
 use crate::random::{Purpose, SessionKey, fold};
 
