@@ -163,6 +163,10 @@ impl Recommend {
                 ));
             }
         };
+        if !self.over.is_empty() && !self.over.iter().any(|over| over.contains("client.key.buckets")) {
+            self.common.warn(&preflight::warnings(&loaded));
+            return Ok(loaded);
+        }
         let bucketed = loaded.with(&[
             Change::new("client.key.strategy", "buckets", "recommend"),
             Change::new("client.key.buckets", 2, "recommend"),
@@ -199,7 +203,7 @@ fn save(card: &Card, loaded: &Loaded, file: &Path) -> Result<()> {
         .iter()
         .zip(&choice.values)
         .map(|(path, value)| Change { path: path.clone(), value: value.clone(), origin: origin.into() })
-        .chain((!choice.values.is_empty() && card.formulas.is_some()).then(|| {
+        .chain((!choice.values.is_empty()).then(|| {
             let strategy = word(&choice.loaded.scenario.client.key.strategy);
             Change::new("client.key.strategy", strategy, origin)
         }))
@@ -281,21 +285,29 @@ fn conclusion(card: &Card) -> String {
 /// What the choice costs under other providers than the one as written.
 fn if_it_is_another(card: &Card, recommended: usize) -> String {
     let (regret, under) = card.worst_regret(recommended);
-    let loses = |regret: f64| match regret.is_finite() {
-        true => differs_by(card, regret),
-        false => "its place: it breaks a constraint".into(),
+    let hopeless = card.hopeless_members();
+    let played = card.members.len() - hopeless;
+    let mut words = format!("Nobody outside knows the provider. Under {played} plausible ones ");
+    words += &match regret {
+        regret if regret.is_infinite() => {
+            format!("it does not always keep to the constraints (not under `{under}`).")
+        }
+        regret if regret > 0.0 => {
+            format!("it loses about {} at most to the best (under `{under}`).", differs_by(card, regret))
+        }
+        _ => "nothing does better.".into(),
     };
-    let mut words =
-        format!("Nobody outside knows the provider. Under {} plausible ones ", card.members.len());
-    words += &match regret > 0.0 {
-        true => format!("it loses at most {} to the best (under `{under}`).", loses(regret)),
-        false => "nothing does better.".into(),
-    };
+    if hopeless > 0 {
+        words += &format!(" Under {hopeless} more no choice keeps to the constraints.");
+    }
     let least = [(card.least_worst(), "worst-case"), (card.least_mean(), "mean")];
     for (choice, what) in least {
         let Some(choice) = choice else { continue };
         let regret = if what == "mean" { card.mean_regret(choice) } else { card.worst_regret(choice).0 };
-        words += &format!("\nLeast {what} regret: {}, {}", called(card, choice), loses(regret));
+        if regret.is_finite() {
+            words +=
+                &format!("\nLeast {what} regret: {}, {}", called(card, choice), differs_by(card, regret));
+        }
     }
     let unmoved = card.where_buckets_do_not_help();
     if !unmoved.is_empty() {
@@ -321,10 +333,17 @@ fn ranges(card: &Card, choices: &[usize]) -> String {
     };
     let is_counted =
         card.choices.iter().all(|choice| matches!(choice.values.as_slice(), [Value::Integer(_)] | []));
+    let number = |choice: usize| match card.choices[choice].values.as_slice() {
+        [Value::Integer(number)] => Some(*number),
+        _ => None,
+    };
+    let follows = |last: usize, choice: usize| {
+        number(last).zip(number(choice)).is_some_and(|(last, next)| last + 1 == next)
+    };
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &choice in choices {
         match ranges.last_mut() {
-            Some((_, last)) if is_counted && *last + 1 == choice => *last = choice,
+            Some((_, last)) if follows(*last, choice) => *last = choice,
             _ => ranges.push((choice, choice)),
         }
     }
@@ -367,16 +386,20 @@ fn differs_by(card: &Card, difference: f64) -> String {
 
 /// Why a choice stands out.
 fn notes(card: &Card, choice: usize) -> String {
-    let buckets = match card.choices[choice].values.as_slice() {
-        [Value::Integer(count)] => u32::try_from(*count).ok(),
+    let buckets = match (card.paths.as_slice(), card.choices[choice].values.as_slice()) {
+        ([path], [Value::Integer(count)]) if path.to_string() == "client.key.buckets" => {
+            u32::try_from(*count).ok()
+        }
         _ => None,
     };
+    let standing = &card.own.standings[choice];
     let formula = card.formulas.filter(|formulas| formulas.limited).zip(buckets);
     let notes = [
         (card.recommended() == Some(choice), "recommended"),
         (card.own.best == Some(choice), "best"),
         (card.own.best != Some(choice) && card.own.is_as_good(choice), "as good"),
-        (!card.own.standings[choice].feasible, "breaks a constraint"),
+        (standing.too_slow, "far slower"),
+        (!standing.feasible && !standing.too_slow, "not shown to keep the constraints"),
         (formula.is_some_and(|(formulas, count)| count == formulas.minimum_buckets), "minimum_buckets"),
         (
             formula.is_some_and(|(formulas, count)| count == formulas.recommended_buckets),
@@ -469,7 +492,7 @@ fn regrets_table(card: &Card) -> Option<Table> {
         let best = finish.best.map_or("none".to_string(), |best| called(card, best));
         let regret = |choice: &usize| match finish.standings[*choice].feasible {
             true => Field::Estimate(finish.standings[*choice].behind.map(|e| e.scaled(points(card))), 2),
-            false => "breaks a constraint".into(),
+            false => "no candidate".into(),
         };
         let row = [Field::from(member.name.clone()), best.into()];
         table.row(row.into_iter().chain(weighed.iter().map(regret)));

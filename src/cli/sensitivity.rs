@@ -10,6 +10,7 @@ use crate::experiment::scenario::Axis;
 use crate::experiment::sensitivity::{Unknown, as_written, plausible, screen};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::tables::plain;
+use crate::units::Span;
 
 /// Say which unknown of the provider moves the answer most: what to measure next
 #[derive(Debug, Args)]
@@ -50,6 +51,7 @@ impl Sensitivity {
         bar.finish_and_clear();
         let (scale, unit) = match metric.unit {
             Unit::Share => (100.0, "points"),
+            Unit::UsdPerDay if loaded.scenario.duration == Span::UNLIMITED => (1.0, "USD"),
             Unit::UsdPerDay => (1.0, "USD a day"),
             Unit::Seconds | Unit::Relative => (1.0, "s"),
         };

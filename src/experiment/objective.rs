@@ -206,15 +206,16 @@ impl fmt::Display for Constraint {
 }
 
 impl Constraint {
-    /// Whether some replications keep to it, as far as their 95 % interval goes.
-    pub fn holds(&self, rows: &[&Row], day: f64) -> bool {
-        let Some(estimate) = self.metric.estimate(rows, day) else { return false };
-        let half_width = estimate.half_width.unwrap_or(0.0);
-        if self.below {
-            estimate.mean + half_width <= self.bound
-        } else {
-            estimate.mean - half_width >= self.bound
-        }
+    /// Whether some replications keep to it; `None` where their 95 % interval lies on both sides of the bound.
+    pub fn holds(&self, rows: &[&Row], day: f64) -> Option<bool> {
+        let Estimate { mean, half_width } = self.metric.estimate(rows, day)?;
+        let half_width = half_width.unwrap_or(0.0);
+        let (low, high) = (mean - half_width, mean + half_width);
+        let (kept, broken) = match self.below {
+            true => (high <= self.bound, low > self.bound),
+            false => (low >= self.bound, high < self.bound),
+        };
+        (kept || broken).then_some(kept)
     }
 
     /// Two constraints that nothing can keep to at once.

@@ -417,8 +417,9 @@ impl Row<'_> {
     /// The name of its cell: what tells it from others.
     fn cell_name(&self) -> String {
         let named = self.header.iter().zip(&self.fields);
-        let named = named.filter(|(name, field)| (is_path(name) || *name == "cell") && !field.is_empty());
-        named.map(|(_, field)| *field).collect::<Vec<_>>().join(" ")
+        let named = named.filter(|(name, _)| is_path(name) || *name == "cell");
+        // What a row leaves out keeps its place: a value of another column is another cell.
+        named.map(|(_, field)| if field.is_empty() { "-" } else { *field }).collect::<Vec<_>>().join(" ")
     }
 }
 

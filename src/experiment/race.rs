@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::metrics::{Row, statistic};
 use crate::experiment::objective::{Constraint, Objective};
 use crate::experiment::run::replicate;
@@ -55,8 +55,10 @@ pub struct Standing {
     pub value: Option<Estimate>,
     /// How much worse than the best it is, seed by seed; less is better, 0 for the best.
     pub behind: Option<Estimate>,
-    /// Whether it keeps to the constraints, and is not far slower than the fastest.
+    /// Whether it is shown to keep to the constraints, and is not far slower than the fastest.
     pub feasible: bool,
+    /// Whether it is far slower than the fastest.
+    pub too_slow: bool,
 }
 
 impl Standing {
@@ -100,15 +102,21 @@ pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Resu
     let mut active: Vec<usize> = (0..choices.len()).collect();
     loop {
         runners.run(choices, &active, seeds, ran)?;
-        let Some(best) = runners.best() else { return Ok(runners.finish(None)) };
+        runners.check_scales()?;
+        let mut best = runners.best();
+        // A new best is judged by as many replications as those that it is compared with.
+        while let Some(behind) = best.filter(|best| runners.rows[*best].len() < seeds as usize) {
+            runners.run(choices, &[behind], seeds, ran)?;
+            best = runners.best();
+        }
         let unsettled: Vec<usize> =
             (0..choices.len()).filter(|index| !runners.is_settled(*index, best)).collect();
         if unsettled.is_empty() || seeds == rules.most_seeds {
-            return Ok(runners.finish(Some(best)));
+            return Ok(runners.finish(best));
         }
         seeds = rules.most_seeds.min(seeds + (seeds / 2).max(5));
         active = unsettled;
-        active.push(best);
+        active.extend(best);
     }
 }
 
@@ -162,14 +170,43 @@ impl Runners<'_> {
         behind(&self.rules.objective, &self.scales(), &self.rows[index], &self.rows[best])
     }
 
-    fn is_feasible(&self, index: usize) -> bool {
+    /// Several terms cannot be relative to nothing.
+    fn check_scales(&self) -> Result<()> {
+        let reference: Vec<&Row> = self.all(0);
+        match self.rules.objective.scales(&reference, self.day) {
+            Some(_) => Ok(()),
+            None => Err(Error::input(
+                "--objective",
+                format!(
+                    "`{}`: one of its metrics is 0 or missing for the first choice, and nothing can be relative to that",
+                    self.rules.objective
+                ),
+            )),
+        }
+    }
+
+    /// Whether a choice is far slower than the fastest.
+    fn is_too_slow(&self, index: usize) -> bool {
         let ttft = |index: usize| {
             statistic(&self.all(index), "ttft_p95_ms").and_then(|ttft| ttft.of(None)).unwrap_or(f64::INFINITY)
         };
         let fastest = (0..self.rows.len()).map(ttft).fold(f64::INFINITY, f64::min);
+        ttft(index) > TOO_SLOW * fastest
+    }
+
+    /// Whether a choice keeps to every constraint; `None` while that is open.
+    fn keeps(&self, index: usize) -> Option<bool> {
         let rows = self.all(index);
-        ttft(index) <= TOO_SLOW * fastest
-            && self.rules.constraints.iter().all(|constraint| constraint.holds(&rows, self.day))
+        let kept: Vec<_> =
+            self.rules.constraints.iter().map(|constraint| constraint.holds(&rows, self.day)).collect();
+        if kept.contains(&Some(false)) {
+            return Some(false);
+        }
+        (!kept.contains(&None)).then_some(true)
+    }
+
+    fn is_feasible(&self, index: usize) -> bool {
+        self.keeps(index) == Some(true) && !self.is_too_slow(index)
     }
 
     /// The best feasible choice so far; of equals, the first.
@@ -188,10 +225,14 @@ impl Runners<'_> {
     }
 
     /// Whether more replications of a choice would change nothing.
-    fn is_settled(&self, index: usize, best: usize) -> bool {
-        if index == best || !self.is_feasible(index) {
+    fn is_settled(&self, index: usize, best: Option<usize>) -> bool {
+        if self.is_too_slow(index) || self.keeps(index) == Some(false) {
             return true;
         }
+        if self.keeps(index).is_none() {
+            return false;
+        }
+        let Some(best) = best.filter(|best| *best != index) else { return true };
         let Some(behind) = self.behind(index, best) else { return true };
         // A single replication of something drawn from nothing is exact.
         let Some(half_width) = behind.half_width else { return true };
@@ -206,6 +247,7 @@ impl Runners<'_> {
             value: self.value(index),
             behind: best.and_then(|best| self.behind(index, best)),
             feasible: self.is_feasible(index),
+            too_slow: self.is_too_slow(index),
         };
         let indifference = best.map_or(0.0, |best| self.indifference(best));
         let standings = (0..self.rows.len()).map(standing).collect();

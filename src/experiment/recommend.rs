@@ -5,7 +5,8 @@
 //! costs. What the provider really does is not known: each choice is played under an ensemble of providers, and its
 //! regret under each is what it loses there to the best.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use toml::Value;
 
@@ -25,6 +26,9 @@ const COMFORTABLE_RPM: f64 = 10.0;
 
 /// The highest rate that is simulated request by request.
 const MOST_RPS: f64 = 1_000.0;
+
+/// The lowest: about a request a day.
+const LEAST_RPS: f64 = 1e-5;
 
 /// The most bucket counts that are simulated where none are named.
 const MOST_COUNTS: usize = 24;
@@ -73,7 +77,8 @@ pub struct Card {
     pub own: Finish,
     /// How they stand under each plausible provider.
     pub members: Vec<(Member, Finish)>,
-    /// Replications played, and those that an exhaustive comparison at the cap would take.
+    /// Replications played under the scenario's own provider, and those that an exhaustive comparison at the cap would
+    /// take there.
     pub runs: (usize, usize),
 }
 
@@ -169,14 +174,20 @@ impl Card {
             .min_by(|a, b| behind(a).total_cmp(&behind(b)))
     }
 
-    /// The choice that loses least where it loses most.
+    /// The choice that loses least where it loses most, and of those that lose as much least on average.
     pub fn least_worst(&self) -> Option<usize> {
-        self.least(0..self.choices.len(), |choice| self.worst_regret(choice).0)
+        let measure = |choice: &usize| (self.worst_regret(*choice).0, self.mean_regret(*choice));
+        (0..self.choices.len()).min_by(|a, b| measure(a).partial_cmp(&measure(b)).unwrap_or(Ordering::Equal))
     }
 
     /// The choice that loses least on average.
     pub fn least_mean(&self) -> Option<usize> {
-        self.least(0..self.choices.len(), |choice| self.mean_regret(choice))
+        (0..self.choices.len()).min_by(|a, b| self.mean_regret(*a).total_cmp(&self.mean_regret(*b)))
+    }
+
+    /// Plausible providers under which no choice keeps to the constraints.
+    pub fn hopeless_members(&self) -> usize {
+        self.members.iter().filter(|(_, finish)| finish.best.is_none()).count()
     }
 
     /// The members under which one bucket is as good as any number of them.
@@ -192,8 +203,10 @@ impl Card {
 
 /// A scenario of one shared prefix, from the few numbers an operator knows.
 pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens: u32) -> Result<String> {
-    if !(rps > 0.0 && rps <= MOST_RPS) {
-        let message = format!("`{rps}` must be above zero and at most {MOST_RPS}, in requests a second");
+    if !(LEAST_RPS..=MOST_RPS).contains(&rps) {
+        let message = format!(
+            "`{rps}` must be above zero and at most {MOST_RPS}, in requests a second (and {LEAST_RPS} at least)"
+        );
         return Err(Error::input("--rps", message));
     }
     if prefix_tokens == 0 || prefix_tokens > prompt_tokens {
@@ -235,27 +248,28 @@ pub fn recommend(
         Some(members) => members.clone(),
         None => plausible(loaded)?,
     };
-    let rules = rules(loaded, question);
+    let all: Vec<Loaded> = choices.iter().map(|choice| choice.loaded.clone()).collect();
+    let rules = rules(loaded, question, &all);
     let exhaustive = choices.len() * rules.most_seeds as usize;
     let under_members = choices.len() * rules.first_seeds.min(MEMBER_SEEDS) as usize * ensemble.len();
     let (done, own_runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let tick = || {
-        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        let done = done.fetch_add(1, Relaxed) + 1;
         progress(done, done.max(choices.len() * rules.first_seeds as usize + under_members));
     };
-    let all: Vec<Loaded> = choices.iter().map(|choice| choice.loaded.clone()).collect();
     let own = race(&all, &rules, &|| {
-        own_runs.fetch_add(1, Ordering::Relaxed);
+        own_runs.fetch_add(1, Relaxed);
         tick();
     })?;
-    let first_seeds = rules.first_seeds.min(MEMBER_SEEDS);
-    let of_member = Rules { first_seeds, most_seeds: rules.first_seeds, ..rules.clone() };
     let under = |member: Member| {
         if member.changes.is_empty() {
             return Ok((member, own.clone()));
         }
         let changed: Vec<Loaded> =
             all.iter().map(|loaded| loaded.with(&member.changes)).collect::<Result<_>>()?;
+        let of_member = self::rules(loaded, question, &changed);
+        let first_seeds = of_member.first_seeds.min(MEMBER_SEEDS);
+        let of_member = Rules { first_seeds, most_seeds: of_member.first_seeds, ..of_member };
         let finish = race(&changed, &of_member, &tick)?;
         Ok((member, finish))
     };
@@ -265,13 +279,16 @@ pub fn recommend(
     Ok(Card { formulas, objective: rules.objective, paths, choices, own, members, runs })
 }
 
-fn rules(loaded: &Loaded, question: &Question) -> Rules {
+/// How `choices` are compared: with nothing left to chance, one replication says all.
+fn rules(loaded: &Loaded, question: &Question, choices: &[Loaded]) -> Rules {
     let seeds = loaded.scenario.seeds;
     let by_default = match question.objective.unit() {
         Unit::Share => Indifference::Absolute(SHARES_APART),
-        Unit::UsdPerDay | Unit::Seconds | Unit::Relative => Indifference::Share(RELATIVELY_APART),
+        Unit::UsdPerDay | Unit::Seconds => Indifference::Share(RELATIVELY_APART),
+        // Its terms are shares of the first choice's already.
+        Unit::Relative => Indifference::Absolute(RELATIVELY_APART),
     };
-    let exact = loaded.is_deterministic();
+    let exact = choices.iter().all(Loaded::is_deterministic);
     Rules {
         objective: question.objective.clone(),
         constraints: question.constraints.clone(),
@@ -290,7 +307,11 @@ fn check(loaded: &Loaded, question: &Question) -> Result<()> {
         return Err(Error::input("--constraint", message));
     }
     if question.within.is_some_and(|within| !(within > 0.0 && within.is_finite())) {
-        return Err(Error::input("--within", "must be above zero"));
+        return Err(Error::input("--within", "must be above zero, and a number"));
+    }
+    if question.most_seeds.is_some_and(|most| most < loaded.scenario.seeds) {
+        let message = format!("must be {} or more, the replications of the scenario", loaded.scenario.seeds);
+        return Err(Error::input("--most-seeds", message));
     }
     let turns_the_key = question.over.is_empty()
         || question.over.iter().any(|over| over.path.keys().get(1).is_some_and(|key| key == "key"));

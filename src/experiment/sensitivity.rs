@@ -96,6 +96,18 @@ pub fn screen(
         let message = format!("`{}` needs two values or more to matter", unknown.path);
         return Err(Error::input("--over", message));
     }
+    for (index, Unknown { path, values }) in unknowns.iter().enumerate() {
+        let wrong = |message: &str| Err(Error::input("--over", format!("`{path}` {message}")));
+        if path.keys()[0] != "provider" {
+            return wrong("is no unknown of the provider's: only provider.* is");
+        }
+        if unknowns[..index].iter().any(|other| other.path == *path) {
+            return wrong("is there twice");
+        }
+        if (1..values.len()).any(|at| values[..at].contains(&values[at])) {
+            return wrong("has a value twice");
+        }
+    }
     let bare = loaded.with(&[
         Change::new("attribution", false, "sensitivity"),
         Change::new("sweep", toml::Table::new(), "sensitivity"),
