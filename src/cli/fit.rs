@@ -109,7 +109,7 @@ fn method(answer: &Answer) -> String {
     let error = (0.05f64 * 0.95 / f64::from(answer.replications)).sqrt();
     format!(
         "{} rows; {} replications of every point: a p-value of 0.05 is known to ±{error:.3}.\n\
-         95 % sets hold the values not rejected at 5 %; they cover by construction, up to that error and the grid.\n\
+         95 % sets hold the values not rejected at 5 %; those of routing cover by construction, up to that error and the grid.\n\
          Scores: synthetic log-likelihood less half of ln(rows) a parameter; within {INDIFFERENCE} they tell nothing apart.",
         answer.rows, answer.replications
     )

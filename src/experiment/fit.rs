@@ -13,9 +13,10 @@
 //!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
-//! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one. Routing is judged first; what is stored, and what changes, is then laid over
-//! home and over pool at their best values, with lifetimes and unexplained misses left open, and judged over the one that
-//! suits it better. (So the p-values of the latter hold for those values of the routing.)
+//! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one. Routing is judged
+//! first; what is stored, and what changes, is then laid over home and over pool at their best values, with lifetimes and
+//! unexplained misses left open, and judged over the one that suits it better. (So the p-values and sets of the latter hold
+//! for those values of the routing only, and cover less than 95 % where these are off.)
 
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
