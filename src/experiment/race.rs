@@ -97,16 +97,18 @@ impl Finish {
 
 /// Runs a race; `ran` is told of every replication.
 pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Result<Finish> {
-    let mut runners = Runners { rules, rows: vec![Vec::new(); choices.len()], day: day_factor(&choices[0]) };
+    let rows = vec![Vec::new(); choices.len()];
+    let mut runners = Runners { rules, rows, day: day_factor(&choices[0]), scales: Vec::new() };
     let mut seeds = rules.first_seeds.min(rules.most_seeds);
     let mut active: Vec<usize> = (0..choices.len()).collect();
+    runners.run(choices, &active, seeds, ran)?;
+    runners.scales = runners.first_scales()?;
     loop {
         runners.run(choices, &active, seeds, ran)?;
-        runners.check_scales()?;
         let mut best = runners.best();
         // A new best is judged by as many replications as those that it is compared with.
-        while let Some(behind) = best.filter(|best| runners.rows[*best].len() < seeds as usize) {
-            runners.run(choices, &[behind], seeds, ran)?;
+        while let Some(newcomer) = best.filter(|best| runners.rows[*best].len() < seeds as usize) {
+            runners.run(choices, &[newcomer], seeds, ran)?;
             best = runners.best();
         }
         let unsettled: Vec<usize> =
@@ -125,6 +127,8 @@ struct Runners<'a> {
     rules: &'a Rules,
     rows: Vec<Vec<Row>>,
     day: f64,
+    /// What the objective's terms are scaled with, from the first round on.
+    scales: Vec<f64>,
 }
 
 impl Runners<'_> {
@@ -156,33 +160,21 @@ impl Runners<'_> {
         self.rows[index].iter().collect()
     }
 
-    /// Several terms are relative to the first choice's first replications, so that their scales never change.
-    fn scales(&self) -> Vec<f64> {
-        let reference: Vec<&Row> = self.rows[0].iter().take(self.rules.first_seeds as usize).collect();
-        self.rules.objective.scales(&reference, self.day).unwrap_or_default()
-    }
-
     fn value(&self, index: usize) -> Option<Estimate> {
-        self.rules.objective.estimate(&self.all(index), &self.scales())
+        self.rules.objective.estimate(&self.all(index), &self.scales)
     }
 
     fn behind(&self, index: usize, best: usize) -> Option<Estimate> {
-        behind(&self.rules.objective, &self.scales(), &self.rows[index], &self.rows[best])
+        behind(&self.rules.objective, &self.scales, &self.rows[index], &self.rows[best])
     }
 
-    /// Several terms cannot be relative to nothing.
-    fn check_scales(&self) -> Result<()> {
-        let reference: Vec<&Row> = self.all(0);
-        match self.rules.objective.scales(&reference, self.day) {
-            Some(_) => Ok(()),
-            None => Err(Error::input(
-                "--objective",
-                format!(
-                    "`{}`: one of its metrics is 0 or missing for the first choice, and nothing can be relative to that",
-                    self.rules.objective
-                ),
-            )),
-        }
+    /// Several terms are relative to the first choice's first replications, and cannot be relative to nothing.
+    fn first_scales(&self) -> Result<Vec<f64>> {
+        let Rules { objective, .. } = self.rules;
+        objective.scales(&self.all(0), self.day).ok_or_else(|| {
+            let message = "one of its metrics is 0 or missing for the first choice, and nothing can be relative to that";
+            Error::input("--objective", format!("`{objective}`: {message}"))
+        })
     }
 
     /// Whether a choice is far slower than the fastest.
@@ -251,7 +243,7 @@ impl Runners<'_> {
         };
         let indifference = best.map_or(0.0, |best| self.indifference(best));
         let standings = (0..self.rows.len()).map(standing).collect();
-        Finish { standings, best, indifference, scales: self.scales() }
+        Finish { standings, best, indifference, scales: self.scales }
     }
 }
 
