@@ -74,8 +74,8 @@ pub struct Request {
     pub prompt: Prompt,
     /// Ends of its segments, where the provider cares for them.
     pub marks: Marks,
-    /// The session's prompt before this one.
-    pub previous: Option<Prompt>,
+    /// Tokens of the session's prompt before this one, 0 if there was none.
+    pub previous: Tokens,
     /// Tokens of the answer, its reasoning included.
     pub output_tokens: Tokens,
     /// The place behind the answer, where a later prompt may repeat it.

@@ -4,7 +4,6 @@ use crate::client::conversation::Conversation;
 use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
 use crate::client::upstream::Context;
-use crate::prompt::Prompt;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
 
@@ -44,12 +43,20 @@ pub(super) struct Continued {
 pub(super) struct Sent {
     /// Calls.
     pub turn: u32,
-    /// The last prompt.
-    pub previous: Option<Prompt>,
+    /// Tokens of the last prompt.
+    pub previous: Tokens,
     /// Where the last response came from.
     pub place: Option<Place>,
     /// Where the messages of the prompts of a trace ended, shallowest first.
     pub message_ends: Vec<Tokens>,
+}
+
+impl Sent {
+    /// Nothing was sent.
+    pub fn forget(&mut self) {
+        (self.turn, self.previous, self.place) = (0, 0, None);
+        self.message_ends.clear();
+    }
 }
 
 /// What a session's next request is.
@@ -80,23 +87,47 @@ pub(super) struct Node {
     pub results: Option<Tokens>,
 }
 
+impl Node {
+    /// The root of a tree, or a session without one.
+    fn root(key: SessionKey, levels: u32) -> Self {
+        Self { root: key, parent: None, branch: 0, levels, results: None }
+    }
+}
+
 impl Session {
-    /// A session at its beginning, `levels` of children below it.
-    pub(super) fn new(workload: u32, number: u64, key: SessionKey, person: SessionKey, levels: u32) -> Self {
+    /// Room for a session of this workload.
+    pub fn vacant(workload: u32) -> Self {
         Self {
             workload,
-            number,
-            key,
-            person,
+            number: 0,
+            key: SessionKey(0),
+            person: SessionKey(0),
             user: 0,
             turns_left: 0,
             calls_left: 0,
             conversation: Conversation::default(),
             sent: Sent::default(),
             seen: Seen::default(),
-            node: Node { root: key, parent: None, branch: 0, levels, results: None },
+            node: Node::root(SessionKey(0), 0),
             due: Due::Call,
             continued: None,
+        }
+    }
+
+    /// Makes this another session of its workload, at its beginning, `levels` of children below it.
+    pub(super) fn begin(&mut self, number: u64, key: SessionKey, person: SessionKey, levels: u32) {
+        (self.number, self.key, self.person) = (number, key, person);
+        self.node = Node::root(key, levels);
+        self.seen = Seen::default();
+        // Sessions of one call most often leave nothing behind.
+        if !self.conversation.is_new() {
+            self.conversation = Conversation::default();
+        }
+        if !matches!(self.due, Due::Call) {
+            self.due = Due::Call;
+        }
+        if self.continued.is_some() {
+            self.continued = None;
         }
     }
 

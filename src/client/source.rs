@@ -18,7 +18,7 @@ use crate::client::volatility::Volatility;
 use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
-use crate::prompt::{PrefixTree, Prompt, Run};
+use crate::prompt::{Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
@@ -28,7 +28,7 @@ pub(super) struct Source {
     pub kind: Kind,
     pub keying: Keying,
     pub reaction: Reaction,
-    pub breakpoints: Vec<Breakpoint>,
+    breakpoints: Vec<Breakpoint>,
     /// Digest of the partition's name.
     pub partition: u64,
     users: u32,
@@ -57,7 +57,7 @@ pub(super) enum Kind {
 pub(super) struct Asked {
     pub prompt: Prompt,
     pub output_tokens: Tokens,
-    pub ends: SegmentEnds,
+    pub marks: Marks,
 }
 
 impl Source {
@@ -105,8 +105,9 @@ impl Source {
         })
     }
 
-    /// The next session, with its start; `sessions` is its number, unless a trace has one of its own.
-    pub fn next_session(&mut self, workload: u32, sessions: u64) -> Result<Option<(SimTime, Session)>> {
+    /// Makes `session` the next one of this workload: when it starts. `sessions` is its number, unless a trace has one
+    /// of its own.
+    pub fn next_session(&mut self, sessions: u64, session: &mut Session) -> Result<Option<SimTime>> {
         let (now, number, key, person) = match &mut self.kind {
             Kind::SharedPrefix(_, starts)
             | Kind::Chat(_, starts)
@@ -122,11 +123,15 @@ impl Source {
                 (now, number, own(recording.record().line), own(number))
             }
         };
-        let mut session = Session::new(workload, number, key, person, self.levels());
+        session.begin(number, key, person, self.levels());
         session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
-        session.sent = self.recorded.remove(&number).unwrap_or_default();
-        Ok(Some((now, session)))
+        if self.recorded.is_empty() {
+            session.sent.forget();
+        } else {
+            session.sent = self.recorded.remove(&number).unwrap_or_default();
+        }
+        Ok(Some(now))
     }
 
     /// Levels of children below a session.
@@ -160,17 +165,20 @@ impl Source {
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
                 let head = self.volatility.head(self.content, draws, now);
-                let developer = shared.prefix_tokens + head.map_or(0, Run::tokens);
                 let (prompt, output_tokens) =
                     shared.prompt(self.content, session.key, self.calls, head, draws, tree);
-                let developer = if shared.prefix_tokens == 0 { 0 } else { developer };
-                let ends = SegmentEnds::alone(developer, [prompt.tokens()].into_iter().collect());
-                return Asked { prompt, output_tokens, ends };
+                let marks = self.marks(|| {
+                    let developer = shared.prefix_tokens + head.map_or(0, Run::tokens);
+                    let developer = if shared.prefix_tokens == 0 { 0 } else { developer };
+                    SegmentEnds::alone(developer, [prompt.tokens()].into_iter().collect())
+                });
+                return Asked { prompt, output_tokens, marks };
             }
             Kind::Trace(recording) => {
                 let prompt = recording.prompt(tree);
-                let ends = SegmentEnds::alone(0, self.recorded_ends(&mut session.sent, prompt.tokens()));
-                return Asked { prompt, output_tokens: recording.record().output_tokens, ends };
+                let end = prompt.tokens();
+                let marks = self.marks(|| SegmentEnds::alone(0, self.recorded_ends(&mut session.sent, end)));
+                return Asked { prompt, output_tokens: recording.record().output_tokens, marks };
             }
             Kind::Chat(chat, _) => {
                 (&chat.output_tokens, chat.user_tokens.draw(draws, Purpose::PromptTokens).0, true)
@@ -192,20 +200,20 @@ impl Source {
         let rebases = session.seen.begins_rebase();
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
-        let ends = self.segment_ends(session);
+        let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
         let output = output_tokens.draw(draws, Purpose::OutputTokens).0;
         let Volatility { reasoning_tokens, reasoning: rule, .. } = &self.volatility;
         let reasoning = reasoning_tokens.draw(draws, Purpose::Reasoning).0;
         session.conversation.answer(output, reasoning, *rule, draws, tree);
-        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: output + reasoning, ends }
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: output + reasoning, marks }
     }
 
     /// A short call with nothing but what the session's next calls share.
     pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let setting = self.setting(session, false);
         let end = session.conversation.open(&setting, session.draws(), now, tree);
-        let ends = session.conversation.common_ends(self.prefix_tokens(), self.wanted);
-        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, ends }
+        let marks = self.marks(|| session.conversation.common_ends(self.prefix_tokens(), self.wanted));
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, marks }
     }
 
     fn setting(&self, session: &Session, rebases: bool) -> Setting<'_> {
@@ -231,18 +239,13 @@ impl Source {
         }
     }
 
-    fn segment_ends(&self, session: &Session) -> SegmentEnds {
-        match self.wanted.messages {
-            0 => SegmentEnds::default(),
-            _ => session.conversation.segment_ends(self.prefix_tokens(), self.wanted),
-        }
+    /// The marks of a prompt whose segments end so, if the provider looks at any.
+    fn marks(&self, ends: impl FnOnce() -> SegmentEnds) -> Marks {
+        if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
 
     /// Ends of the messages of a trace's session, the prompt's own end among them, as many as are wanted.
     fn recorded_ends(&self, sent: &mut Sent, end: Tokens) -> SmallVec<[Tokens; 4]> {
-        if self.wanted.messages == 0 {
-            return SmallVec::new();
-        }
         // A prompt that shrank (another text from some depth on) has lost the messages behind that.
         while sent.message_ends.last().is_some_and(|earlier| *earlier >= end) {
             sent.message_ends.pop();

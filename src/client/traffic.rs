@@ -19,7 +19,7 @@ use crate::client::upstream::Upstream;
 use crate::client::workload::Client;
 use crate::error::Result;
 use crate::input::trace::Skipped;
-use crate::prompt::{Marks, PrefixTree};
+use crate::prompt::PrefixTree;
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, fold};
 use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
@@ -31,7 +31,6 @@ pub struct Traffic {
     calls: u64,
     /// Nothing generated is sent at or after this.
     end: SimTime,
-    wanted: MarksWanted,
     gateway: Gateway,
     /// Sessions that the gateway holds upstream, by partition and key.
     upstream: FxHashMap<u64, Upstream>,
@@ -93,7 +92,6 @@ impl Traffic {
             sessions: 0,
             calls: 0,
             end: SimTime::ZERO + duration,
-            wanted,
             gateway: client.gateway.clone(),
             upstream: FxHashMap::default(),
             joins: FxHashMap::default(),
@@ -118,19 +116,24 @@ impl Traffic {
         })
     }
 
-    /// The next session of a workload: what it sends at its start, the first at the start itself. Nothing when the
-    /// workload has ended.
-    pub fn start_next(&mut self, workload: u32, next: &mut Next) -> Result<()> {
-        let source = &mut self.sources[workload as usize];
-        let Some((now, session)) = source.next_session(workload, self.sessions)? else { return Ok(()) };
+    /// Makes `session` the next one of its workload: when it starts. Other sessions that start with it come into
+    /// `next`. Nothing when the workload has ended.
+    pub fn start_next(&mut self, session: &mut Session, next: &mut Next) -> Result<Option<SimTime>> {
+        let source = &mut self.sources[session.workload as usize];
+        let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
         let forks_at_once = matches!(&source.kind, Kind::ForkTree(tree, _) if !tree.root_call);
         self.sessions += 1;
-        if forks_at_once {
-            self.fork(session, now, next);
-        } else {
-            next.push((now, session));
+        if !forks_at_once {
+            return Ok(Some(now));
         }
-        Ok(())
+        let others = next.len();
+        self.fork(session.clone(), now, next);
+        if next.len() == others {
+            return Ok(None);
+        }
+        let (at, first) = next.remove(others);
+        *session = first;
+        Ok(Some(at))
     }
 
     /// The session's next request.
@@ -146,7 +149,7 @@ impl Traffic {
             Due::KeepAlive(last, keep_alive) => Request {
                 draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
                 occasion: Occasion::KeepAlive,
-                previous: Some(last.prompt),
+                previous: last.prompt.tokens(),
                 output_tokens: 1,
                 answered: None,
                 ..(**last).clone()
@@ -157,39 +160,48 @@ impl Traffic {
         request
     }
 
-    /// Takes in what came of a session's request, and says what is sent next because of it.
-    pub fn answered(&mut self, mut session: Session, request: Request, response: &Response, next: &mut Next) {
+    /// Takes in what came of a session's request: when its next one comes, if there is one. Other sessions that go on
+    /// because of it come into `next`.
+    pub fn answered(
+        &mut self,
+        session: &mut Session,
+        request: &Request,
+        response: &Response,
+        next: &mut Next,
+    ) -> Option<SimTime> {
         let due = std::mem::replace(&mut session.due, Due::Call);
         if let Due::KeepAlive(last, KeepAlive { call, sent }) = due {
-            return self.go_on(session, *last, KeepAlive { call, sent: sent + 1 }, response, next);
+            return self.go_on(session, &last, KeepAlive { call, sent: sent + 1 }, response);
         }
-        self.remember(&mut session, &request, response);
+        self.remember(session, request, response);
         let reaction = &self.sources[session.workload as usize].reaction;
         if response.failed && !request.last_attempt {
             let again = response.complete + reaction.wait(request.attempt);
-            let attempt = request.attempt + 1;
-            session.due = Due::Retry(Box::new(request), attempt);
-            return self.send(session, again, next);
+            session.due = Due::Retry(Box::new(request.clone()), request.attempt + 1);
+            return self.allowed(session, again);
         }
         if request.occasion == Occasion::Warm {
             // Even if it was given up, the calls it was for are made.
-            return self.call_children(session, response.first_token, next);
+            self.call_children(session.clone(), response.first_token, next);
+            return None;
         }
         if response.failed {
-            return self.complete(&session, response.complete, 0, next);
+            self.complete(session, response.complete, 0, next);
+            return None;
         }
-        let previous = request.previous.map_or(0, |prompt| prompt.tokens());
+        let previous = request.previous;
         let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
         session.seen.call(reaction, seeing);
         let forks = session.node.levels > 0 && session.node.results.is_none();
         if forks && session.conversation.tokens() <= LONGEST_PROMPT {
-            return self.fork(session, response.complete, next);
+            self.fork(session.clone(), response.complete, next);
+            return None;
         }
-        self.complete(&session, response.complete, request.output_tokens, next);
-        let pause = self.sources[session.workload as usize].pause(&session);
+        self.complete(session, response.complete, request.output_tokens, next);
+        let pause = self.sources[session.workload as usize].pause(session);
         let call = pause.map(|pause| response.complete + pause);
         let call = call.filter(|at| *at < self.end && session.conversation.tokens() <= LONGEST_PROMPT);
-        self.go_on(session, request, KeepAlive { call, sent: 0 }, response, next);
+        self.go_on(session, request, KeepAlive { call, sent: 0 }, response)
     }
 
     /// A call of its script, or one that warms for it.
@@ -225,7 +237,7 @@ impl Traffic {
             contaminated = context.speaks(session.workload, session.number);
             std::mem::swap(&mut session.conversation, &mut context.conversation);
         }
-        let Asked { prompt, output_tokens, ends } =
+        let Asked { prompt, output_tokens, marks } =
             if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
         let answered = if warms { None } else { session.conversation.answered() };
         let mut place = session.sent.place.filter(|_| self.gateway.continuation == Continuation::Explicit);
@@ -249,14 +261,14 @@ impl Traffic {
             continues: place,
             contaminated,
             prompt,
-            marks: if self.wanted.messages == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },
+            marks,
             previous: session.sent.previous,
             output_tokens,
             answered,
             draws: if warms { draws.beside(WARM, 0) } else { draws },
         };
         if !warms {
-            session.sent.previous = Some(prompt);
+            session.sent.previous = prompt.tokens();
             session.sent.turn += 1;
             source.calls += 1;
         }
@@ -295,19 +307,17 @@ impl Traffic {
     /// The session's next request: its next call, or its last one again to keep it alive.
     fn go_on(
         &self,
-        mut session: Session,
-        last: Request,
+        session: &mut Session,
+        last: &Request,
         keep_alive: KeepAlive,
         response: &Response,
-        next: &mut Next,
-    ) {
+    ) -> Option<SimTime> {
         let reaction = &self.sources[session.workload as usize].reaction;
         if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
-            session.due = Due::KeepAlive(Box::new(last), keep_alive);
-            self.send(session, at, next);
-        } else if let Some(at) = keep_alive.call {
-            self.send(session, at, next);
+            session.due = Due::KeepAlive(Box::new(last.clone()), keep_alive);
+            return self.allowed(session, at);
         }
+        keep_alive.call.and_then(|at| self.allowed(session, at))
     }
 
     /// A node's children are called, behind a warming call if there is to be one.
@@ -363,9 +373,14 @@ impl Traffic {
         }
     }
 
-    /// Generated traffic sends nothing after the end; a trace is cut where it is read.
+    /// The moment of a session's request, if it is still sent: generated traffic sends nothing after the end; a trace
+    /// is cut where it is read.
+    fn allowed(&self, session: &Session, at: SimTime) -> Option<SimTime> {
+        (at < self.end || self.sources[session.workload as usize].is_trace()).then_some(at)
+    }
+
     fn send(&self, session: Session, at: SimTime, next: &mut Next) {
-        if at < self.end || self.sources[session.workload as usize].is_trace() {
+        if let Some(at) = self.allowed(&session, at) {
             next.push((at, session));
         }
     }

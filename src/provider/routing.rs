@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::random::{Draws, Purpose, fold, mix};
 use crate::units::{SimTime, Span, Tokens};
@@ -255,7 +256,7 @@ pub struct Router {
 struct Ranking {
     digest: u64,
     partition: u32,
-    ranked: Vec<MachineId>,
+    ranked: SmallVec<[MachineId; 2]>,
     /// Which redrawing of the ranks this is.
     epoch: u64,
 }
@@ -341,7 +342,7 @@ impl Router {
             ranking.ranked = if count == 1 {
                 fleet.min_by_key(score).into_iter().collect()
             } else {
-                let mut fleet: Vec<_> = fleet.collect();
+                let mut fleet: SmallVec<_> = fleet.collect();
                 fleet.sort_unstable_by_key(score);
                 fleet
             };
@@ -376,7 +377,10 @@ impl Router {
     fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
         let next = RoutingKey(u32::try_from(self.rankings.len()).expect("fewer than 2^32 routing keys"));
-        let key = *self.keys.entry(digest).or_insert(next);
+        let key = match self.keys.get(&digest) {
+            Some(key) => *key,
+            None => *self.keys.entry(digest).or_insert(next),
+        };
         // Every key is redrawn at its own moment: all at once would look like an outage.
         let churn = self.rules.churn;
         let epoch = match churn {
@@ -384,11 +388,16 @@ impl Router {
             churn => (u128::from(request.now.0) + u128::from(digest % churn.0)) as u64 / churn.0,
         };
         if key == next {
-            self.rankings.push(Ranking { digest, partition: request.partition, ranked: Vec::new(), epoch });
+            self.rankings.push(Ranking {
+                digest,
+                partition: request.partition,
+                ranked: SmallVec::new(),
+                epoch,
+            });
         }
         let ranking = &mut self.rankings[key.0 as usize];
         if ranking.epoch != epoch {
-            (ranking.epoch, ranking.ranked) = (epoch, Vec::new());
+            (ranking.epoch, ranking.ranked) = (epoch, SmallVec::new());
         }
         key
     }
@@ -411,11 +420,12 @@ impl Router {
     }
 
     /// What the rate of a rank is counted under.
-    fn scope(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> (u64, u32) {
+    #[inline]
+    fn scope(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> RateScope {
         match self.rules.rate_over {
-            RateOver::PrefixAndKey => (u64::from(key.0), rank),
-            RateOver::Key => (fold(u64::from(request.partition), request.key), rank),
-            RateOver::Machine => (u64::from(self.ranked(key, rank + 1)[rank as usize].0), 0),
+            RateOver::PrefixAndKey => RateScope::RoutingKey(key, rank),
+            RateOver::Key => RateScope::Key(fold(u64::from(request.partition), request.key), rank),
+            RateOver::Machine => RateScope::Machine(self.ranked(key, rank + 1)[rank as usize]),
         }
     }
 
@@ -431,28 +441,40 @@ impl Router {
     fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         // "Arrivals" at a machine are all requests offered to it, those it turned away included.
         let count_offers = self.rules.rate_count != RateCount::Admitted;
+        let (home, limit) = (self.scope(key, 0, request), self.rules.limit_rpm);
+        let home = self.rates.of(home);
+        let home_is_full = home.seen(request.now) >= limit;
+        if !home_is_full || count_offers {
+            home.record(request.now);
+        }
+        if !home_is_full {
+            return 0;
+        }
+        self.first_not_full_elsewhere(key, request, count_offers)
+    }
+
+    /// The same behind a home machine that is full.
+    fn first_not_full_elsewhere(
+        &mut self,
+        key: RoutingKey,
+        request: &RouteRequest,
+        count_offers: bool,
+    ) -> u32 {
         let last = self.last_rank();
-        let mut rank = 0;
-        if self.is_full(key, 0, request) {
-            if count_offers {
-                self.record(key, 0, request);
+        let mut rank = 1;
+        if self.rules.overflow == Overflow::Random {
+            let free = (1..=last).filter(|rank| !self.is_full(key, *rank, request)).count() as u64;
+            let mut chosen = request.draws.below(Purpose::Route, 0, free.max(1));
+            while rank < last && (self.is_full(key, rank, request) || chosen > 0) {
+                chosen -= u64::from(!self.is_full(key, rank, request));
+                rank += 1;
             }
-            if self.rules.overflow == Overflow::Random {
-                let free = (1..=last).filter(|rank| !self.is_full(key, *rank, request)).count() as u64;
-                let mut chosen = request.draws.below(Purpose::Route, 0, free.max(1));
-                rank = 1;
-                while rank < last && (self.is_full(key, rank, request) || chosen > 0) {
-                    chosen -= u64::from(!self.is_full(key, rank, request));
-                    rank += 1;
+        } else {
+            while rank < last && self.is_full(key, rank, request) {
+                if count_offers {
+                    self.record(key, rank, request);
                 }
-            } else {
-                rank = 1;
-                while rank < last && self.is_full(key, rank, request) {
-                    if count_offers {
-                        self.record(key, rank, request);
-                    }
-                    rank += 1;
-                }
+                rank += 1;
             }
         }
         self.record(key, rank, request);
@@ -466,7 +488,7 @@ impl Router {
             return;
         }
         match (self.rules.rate_over, self.rules.rate_count) {
-            (RateOver::Machine, _) => self.rates.of((u64::from(machine.0), 0)).record(request.now),
+            (RateOver::Machine, _) => self.rates.of(RateScope::Machine(machine)).record(request.now),
             (_, RateCount::Admitted) => {}
             (_, RateCount::Arrivals | RateCount::Tumbling) => self.record(key, 0, request),
         }
@@ -494,12 +516,22 @@ impl Router {
     }
 }
 
-/// The rates that have been counted, by scope and rank.
+/// What a rate is counted over; of routing keys and keys each rank has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum RateScope {
+    RoutingKey(RoutingKey, u32),
+    Key(u64, u32),
+    Machine(MachineId),
+}
+
+/// The rates that have been counted.
 #[derive(Clone, Debug)]
 struct Rates {
     count: RateCount,
     limit: usize,
-    rates: FxHashMap<(u64, u32), Rate>,
+    /// Those of routing keys, by their ranks: most keys never need more than the first.
+    by_routing_key: Vec<SmallVec<[Rate; 1]>>,
+    others: FxHashMap<RateScope, Rate>,
 }
 
 impl Rates {
@@ -507,17 +539,30 @@ impl Rates {
         // Only the last `limit` admitted requests decide whether a rank is full.
         let limit =
             if rules.rate_count == RateCount::Admitted { rules.limit_rpm as usize } else { usize::MAX };
-        Self { count: rules.rate_count, limit, rates: FxHashMap::default() }
+        let (by_routing_key, others) = (Vec::new(), FxHashMap::default());
+        Self { count: rules.rate_count, limit, by_routing_key, others }
     }
 
-    fn of(&mut self, scope: (u64, u32)) -> &mut Rate {
+    fn of(&mut self, scope: RateScope) -> &mut Rate {
         let (count, limit) = (self.count, self.limit);
-        self.rates.entry(scope).or_insert_with(|| match count {
+        let new = || match count {
             RateCount::Tumbling => Rate::Tumbling { minute: 0, seen: 0 },
             RateCount::Admitted | RateCount::Arrivals => {
                 Rate::Sliding { keep: limit, times: VecDeque::new() }
             }
-        })
+        };
+        let RateScope::RoutingKey(RoutingKey(key), rank) = scope else {
+            return self.others.entry(scope).or_insert_with(new);
+        };
+        let (key, rank) = (key as usize, rank as usize);
+        if key >= self.by_routing_key.len() {
+            self.by_routing_key.resize_with(key + 1, SmallVec::new);
+        }
+        let ranks = &mut self.by_routing_key[key];
+        if rank >= ranks.len() {
+            ranks.resize_with(rank + 1, new);
+        }
+        &mut ranks[rank]
     }
 }
 

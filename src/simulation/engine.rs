@@ -5,9 +5,6 @@
 //! becomes visible, then arrivals; what expires at an instant is still alive at it. Everything else about a request is
 //! known at its arrival.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
@@ -19,9 +16,10 @@ use crate::provider::profile::Provider;
 use crate::provider::routing::{BackendBy, KeyRole, MachineId, Route, RouteRequest, Router, Routing};
 use crate::provider::store::Scope;
 use crate::provider::write::{Visible, Write};
+use crate::queue::{Event, Queue};
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::attribution::Ledger;
-use crate::simulation::outcome::Outcome;
+use crate::simulation::outcome::{Attribution, Outcome};
 use crate::units::{SimTime, Span, Tokens};
 
 /// How the requests of one workload meet the provider.
@@ -64,12 +62,12 @@ pub struct Simulation {
     regimes: Vec<Regime>,
     pub(super) tree: PrefixTree,
     pub(super) provider: Provided,
-    queue: Queue,
+    agenda: Agenda,
     pub(super) ledger: Option<Ledger>,
     /// For how long stores still hold what has expired.
     pub(super) remembers: Span,
-    /// Sessions about to be queued: those that go on, and those that start.
-    next: Next,
+    /// Sessions about to be queued: those that go on because of a call, and those that start.
+    pub(super) next: Next,
     starting: Next,
 }
 
@@ -120,8 +118,9 @@ impl Sent {
     }
 }
 
-/// What happens next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What happens next: at one instant in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Kind {
     /// The provider changes.
     Change,
@@ -131,24 +130,39 @@ enum Kind {
     Arrival,
 }
 
+/// Bits of an event's order below its kind: its sequence.
+const SEQUENCE_BITS: u32 = 62;
+
+impl Kind {
+    fn of(event: Event) -> Self {
+        match event.order >> SEQUENCE_BITS {
+            0 => Self::Change,
+            1 => Self::Visible,
+            _ => Self::Arrival,
+        }
+    }
+}
+
 /// Events by (time, kind, sequence); their contents are kept aside in slots that are used again.
 #[derive(Default)]
-struct Queue {
-    events: BinaryHeap<Reverse<(SimTime, Kind, u64, u32)>>,
+struct Agenda {
+    queue: Queue,
     sequence: u64,
-    sessions: Slots<Caller>,
+    sessions: Slots<Session>,
     effects: Slots<Effect>,
+    /// The next session of each workload that has not ended: the starts of sessions need no queue.
+    starts: Vec<Start>,
 }
 
-/// A session in the queue: freshly started ones make room for the next of their workload.
-struct Caller {
+/// A session that is about to start.
+struct Start {
+    event: Event,
     session: Session,
-    starts: bool,
 }
 
-/// Values in numbered slots.
+/// Values in numbered slots. A slot that is free keeps its value until it is used again.
 struct Slots<T> {
-    values: Vec<Option<T>>,
+    values: Vec<T>,
     free: Vec<u32>,
 }
 
@@ -159,34 +173,48 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
+    #[inline]
     fn put(&mut self, value: T) -> u32 {
         match self.free.pop() {
             Some(slot) => {
-                self.values[slot as usize] = Some(value);
+                self.values[slot as usize] = value;
                 slot
             }
             None => {
-                self.values.push(Some(value));
+                self.values.push(value);
                 self.values.len() as u32 - 1
             }
         }
     }
-
-    fn take(&mut self, slot: u32) -> T {
-        self.free.push(slot);
-        self.values[slot as usize].take().expect("an event owns its slot")
-    }
 }
 
-impl Queue {
-    fn push_session(&mut self, at: SimTime, session: Session, starts: bool) {
-        let slot = self.sessions.put(Caller { session, starts });
-        self.push(at, Kind::Arrival, slot);
+impl Agenda {
+    /// An event with the next sequence number.
+    fn event(&mut self, time: SimTime, kind: Kind, subject: u32) -> Event {
+        self.sequence += 1;
+        Event { time, order: (kind as u64) << SEQUENCE_BITS | self.sequence, subject }
     }
 
-    fn push(&mut self, time: SimTime, kind: Kind, slot: u32) {
-        self.events.push(Reverse((time, kind, self.sequence, slot)));
-        self.sequence += 1;
+    fn push(&mut self, time: SimTime, kind: Kind, subject: u32) {
+        let event = self.event(time, kind, subject);
+        self.queue.push(event);
+    }
+
+    #[inline]
+    fn push_sessions(&mut self, next: &mut Next) {
+        if next.is_empty() {
+            return;
+        }
+        for (at, session) in next.drain(..) {
+            let slot = self.sessions.put(session);
+            self.push(at, Kind::Arrival, slot);
+        }
+    }
+
+    /// Position of the next start, if it comes before whatever is queued.
+    fn next_start(&mut self) -> Option<usize> {
+        let (position, start) = self.starts.iter().enumerate().min_by_key(|(_, start)| start.event)?;
+        self.queue.peek().is_none_or(|queued| start.event < queued).then_some(position)
     }
 }
 
@@ -209,7 +237,7 @@ impl Simulation {
             start,
             tree: PrefixTree::new(routing.hash_tokens),
             provider: Provided::new(0, first, accounts, backends),
-            queue: Queue::default(),
+            agenda: Agenda::default(),
             ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
             regimes,
             remembers: Span::ZERO,
@@ -221,43 +249,73 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
-        self.play(|simulation, session, now| {
-            let (outcome, request) = simulation.arrive(session, now);
-            observe(&outcome);
-            let response = simulation.response(&request, &outcome);
-            (request, response)
-        })
+        self.play(|simulation, session, now| simulation.arrive(session, now, &mut observe))
     }
 
-    /// Runs to the end of the traffic, with `answer` to what a session sends at a moment.
+    /// Runs to the end of the traffic. `call` makes a session's request at a moment, and says when its next one comes;
+    /// other sessions that go on because of it, it leaves in `next`.
     pub(super) fn play(
         &mut self,
-        mut answer: impl FnMut(&mut Self, &mut Session, SimTime) -> (Request, Response),
+        mut call: impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         for workload in 0..self.traffic.workloads() as u32 {
-            self.start_next(workload)?;
+            let mut session = Session::vacant(workload);
+            if let Some(event) = self.start_next(&mut session)? {
+                self.agenda.starts.push(Start { event, session });
+            }
         }
         self.plan_changes();
-        while let Some(Reverse((now, kind, _, slot))) = self.queue.events.pop() {
-            match kind {
+        loop {
+            if let Some(position) = self.agenda.next_start() {
+                self.start(position, &mut call)?;
+                continue;
+            }
+            let Some(event) = self.agenda.queue.pop() else { return Ok(()) };
+            let Event { time: now, subject: slot, .. } = event;
+            match Kind::of(event) {
                 Kind::Change => self.change(slot as usize),
                 Kind::Visible => {
-                    let effect = self.queue.effects.take(slot);
-                    self.appear(&effect, now);
+                    let effects = std::mem::take(&mut self.agenda.effects);
+                    self.appear(&effects.values[slot as usize], now);
+                    self.agenda.effects = effects;
+                    self.agenda.effects.free.push(slot);
                 }
                 Kind::Arrival => {
-                    let Caller { mut session, starts } = self.queue.sessions.take(slot);
-                    let workload = session.workload;
-                    let (request, response) = answer(self, &mut session, now);
-                    self.traffic.answered(session, request, &response, &mut self.next);
-                    if starts {
-                        self.start_next(workload)?;
-                    }
-                    for (at, session) in self.next.drain(..) {
-                        self.queue.push_session(at, session, false);
+                    // Whoever puts a session into a slot meanwhile must not meet the one that calls.
+                    let mut sessions = std::mem::take(&mut self.agenda.sessions);
+                    let next = call(self, &mut sessions.values[slot as usize], now);
+                    self.agenda.sessions = sessions;
+                    self.agenda.push_sessions(&mut self.next);
+                    match next {
+                        Some(at) => self.agenda.push(at, Kind::Arrival, slot),
+                        None => self.agenda.sessions.free.push(slot),
                     }
                 }
             }
+        }
+    }
+
+    /// A session calls for the first time, and makes room for the next one of its workload.
+    fn start(
+        &mut self,
+        position: usize,
+        call: &mut impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
+    ) -> Result<()> {
+        // The next session of the workload takes the place of this one, which is queued if it goes on.
+        let mut starts = std::mem::take(&mut self.agenda.starts);
+        let Start { event, session } = &mut starts[position];
+        let next = call(self, session, event.time).map(|at| {
+            let vacant = Session::vacant(session.workload);
+            (at, self.agenda.sessions.put(std::mem::replace(session, vacant)))
+        });
+        match self.start_next(session)? {
+            Some(start) => *event = start,
+            None => drop(starts.swap_remove(position)),
+        }
+        self.agenda.starts = starts;
+        self.agenda.push_sessions(&mut self.next);
+        if let Some((at, slot)) = next {
+            self.agenda.push(at, Kind::Arrival, slot);
         }
         Ok(())
     }
@@ -274,10 +332,10 @@ impl Simulation {
 
     /// Puts every later regime into the queue.
     fn plan_changes(&mut self) {
-        let first = self.queue.events.peek().map(|Reverse((time, ..))| *time);
+        let first = self.agenda.starts.iter().map(|start| start.event.time).min();
         let Some(start) = self.start.or(first) else { return };
         for (number, regime) in self.regimes.iter().enumerate().skip(1) {
-            self.queue.push(start + regime.at, Kind::Change, number as u32);
+            self.agenda.push(start + regime.at, Kind::Change, number as u32);
         }
     }
 
@@ -286,20 +344,19 @@ impl Simulation {
     fn change(&mut self, number: usize) {
         let regime = &self.regimes[number];
         self.provider = Provided::new(number as u32, regime, self.accounts, self.provider.backends);
-        self.queue.events.retain(|Reverse((_, kind, ..))| *kind != Kind::Visible);
-        self.queue.effects = Slots::default();
+        self.agenda.queue.retain(|event| Kind::of(*event) != Kind::Visible);
+        self.agenda.effects = Slots::default();
         let partitions = regime.partitions(self.accounts);
         self.ledger =
             self.ledger.take().map(|ledger| ledger.after_change(&regime.provider.write, partitions));
     }
 
-    /// Queues the next session of a workload: its first request makes room for the one after it.
-    fn start_next(&mut self, workload: u32) -> Result<()> {
-        self.traffic.start_next(workload, &mut self.starting)?;
-        for (index, (at, session)) in self.starting.drain(..).enumerate() {
-            self.queue.push_session(at, session, index == 0);
-        }
-        Ok(())
+    /// Makes `session` the next one of its workload: its start, if there is one. What else starts with it is queued.
+    fn start_next(&mut self, session: &mut Session) -> Result<Option<Event>> {
+        let start = self.traffic.start_next(session, &mut self.starting)?;
+        let event = start.map(|at| self.agenda.event(at, Kind::Arrival, 0));
+        self.agenda.push_sessions(&mut self.starting);
+        Ok(event)
     }
 
     /// What a client sees of an outcome.
@@ -315,20 +372,25 @@ impl Simulation {
         }
     }
 
-    /// One request, from routing to answer.
-    fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
+    /// One request, from routing to answer; when its session calls again.
+    fn arrive(
+        &mut self,
+        session: &mut Session,
+        now: SimTime,
+        observe: &mut impl FnMut(&Outcome),
+    ) -> Option<SimTime> {
         let request = self.traffic.request(session, now, &mut self.tree);
         let sent = self.send(&request, now);
         let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now);
         let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
         let served = sent.serve(&mut self.provider.machines, found.cached);
-        let attribution = self
-            .ledger
-            .as_ref()
-            .map(|ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now));
-        let outcome = Outcome { attribution, ..self.outcome(&request, &sent, &served, effect.written) };
+        let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
+        let attribution = self.ledger.as_ref().map(attribute);
+        let outcome = self.outcome(&request, &sent, &served, effect.written, attribution);
+        observe(&outcome);
+        let response = self.response(&request, &outcome);
         self.arrived(&sent, effect, outcome.visible_at);
-        (outcome, request)
+        self.traffic.answered(session, &request, &response, &mut self.next)
     }
 
     /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
@@ -358,7 +420,7 @@ impl Simulation {
         effect
     }
 
-    /// What comes of a request, but for its attribution.
+    /// What comes of a request.
     #[inline(always)]
     pub(super) fn outcome(
         &self,
@@ -366,6 +428,7 @@ impl Simulation {
         sent: &Sent,
         served: &Served,
         written: Tokens,
+        attribution: Option<Attribution>,
     ) -> Outcome {
         let Sent { access, arrival, .. } = sent;
         let Served { cached, timing, in_flight } = *served;
@@ -395,7 +458,7 @@ impl Simulation {
             timing,
             lifetime: sent.lifetime,
             visible_at: self.provider.visible_at(*arrival, &timing),
-            attribution: None,
+            attribution,
         }
     }
 
@@ -411,8 +474,8 @@ impl Simulation {
         if visible_at == now {
             self.appear(&effect, now);
         } else {
-            let slot = self.queue.effects.put(effect);
-            self.queue.push(visible_at, Kind::Visible, slot);
+            let slot = self.agenda.effects.put(effect);
+            self.agenda.push(visible_at, Kind::Visible, slot);
         }
     }
 
