@@ -135,6 +135,12 @@ impl Conversation {
         self.answered
     }
 
+    /// The places it may go on from.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let Self { history, kept, unedited, sent, answered, .. } = *self;
+        [history, Some(kept), unedited, sent, answered].into_iter().flatten()
+    }
+
     /// Whether nothing was said yet.
     pub fn is_new(&self) -> bool {
         self.history.is_none()

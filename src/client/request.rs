@@ -84,6 +84,13 @@ pub struct Request {
     pub draws: Draws,
 }
 
+impl Request {
+    /// The places behind which it, or what comes after it, may be stored.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        [self.prompt.shareable].into_iter().chain(self.answered)
+    }
+}
+
 impl SegmentEnds {
     /// Where the segments end that a client marks in this way.
     fn of(&self, breakpoint: Breakpoint) -> impl Iterator<Item = Tokens> {

@@ -4,6 +4,7 @@ use crate::client::conversation::Conversation;
 use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
 use crate::client::upstream::Context;
+use crate::prompt::Cursor;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
 
@@ -23,8 +24,10 @@ pub struct Session {
     pub(super) calls_left: u32,
     pub(super) conversation: Conversation,
     pub(super) sent: Sent,
-    pub(super) seen: Seen,
-    pub(super) node: Node,
+    /// If its client reacts to what it sees.
+    pub(super) seen: Option<Box<Seen>>,
+    /// If it belongs to a fork tree.
+    pub(super) node: Option<Box<Node>>,
     pub(super) due: Due,
     /// The upstream context that its call under way continues.
     pub(super) continued: Option<Box<Continued>>,
@@ -39,7 +42,7 @@ pub(super) struct Continued {
 }
 
 /// What a session has sent so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     /// Calls.
     pub turn: u32,
@@ -47,16 +50,6 @@ pub(super) struct Sent {
     pub previous: Tokens,
     /// Where the last response came from.
     pub place: Option<Place>,
-    /// Where the messages of the prompts of a trace ended, shallowest first.
-    pub message_ends: Vec<Tokens>,
-}
-
-impl Sent {
-    /// Nothing was sent.
-    pub fn forget(&mut self) {
-        (self.turn, self.previous, self.place) = (0, 0, None);
-        self.message_ends.clear();
-    }
 }
 
 /// What a session's next request is.
@@ -69,10 +62,10 @@ pub(super) enum Due {
     /// A failed request again, for the so many-th time.
     Retry(Box<Request>, u32),
     /// Its last request again, to keep it alive.
-    KeepAlive(Box<Request>, KeepAlive),
+    KeepAlive(Box<(Request, KeepAlive)>),
 }
 
-/// A session's place in a fork tree; any other session is a root.
+/// A session's place in a fork tree.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     /// The whole tree's key.
@@ -85,13 +78,6 @@ pub(super) struct Node {
     pub levels: u32,
     /// Answers of its children, once it has them.
     pub results: Option<Tokens>,
-}
-
-impl Node {
-    /// The root of a tree, or a session without one.
-    fn root(key: SessionKey, levels: u32) -> Self {
-        Self { root: key, parent: None, branch: 0, levels, results: None }
-    }
 }
 
 impl Session {
@@ -107,8 +93,8 @@ impl Session {
             calls_left: 0,
             conversation: Conversation::default(),
             sent: Sent::default(),
-            seen: Seen::default(),
-            node: Node::root(SessionKey(0), 0),
+            seen: None,
+            node: None,
             due: Due::Call,
             continued: None,
         }
@@ -117,9 +103,14 @@ impl Session {
     /// Makes this another session of its workload, at its beginning, `levels` of children below it.
     pub(super) fn begin(&mut self, number: u64, key: SessionKey, person: SessionKey, levels: u32) {
         (self.number, self.key, self.person) = (number, key, person);
-        self.node = Node::root(key, levels);
-        self.seen = Seen::default();
         // Sessions of one call most often leave nothing behind.
+        if self.seen.is_some() {
+            self.seen = None;
+        }
+        let root = Node { root: key, parent: None, branch: 0, levels, results: None };
+        if levels > 0 || self.node.is_some() {
+            self.node = (levels > 0).then(|| Box::new(root));
+        }
         if !self.conversation.is_new() {
             self.conversation = Conversation::default();
         }
@@ -131,6 +122,51 @@ impl Session {
         }
     }
 
+    /// The places it may go on from.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let again = match &self.due {
+            Due::Call | Due::Warm => None,
+            Due::Retry(request, _) => Some(&**request),
+            Due::KeepAlive(repeated) => Some(&repeated.0),
+        };
+        let upstream = self.continued.iter().flat_map(|continued| continued.context.conversation.places());
+        self.conversation.places().chain(upstream).chain(again.into_iter().flat_map(Request::places))
+    }
+
+    /// Goes on in the upstream context that its call continues, if there is one: whether somebody else spoke there.
+    pub(super) fn enters_upstream(&mut self) -> bool {
+        let Some(Continued { context, .. }) = self.continued.as_deref_mut() else { return false };
+        std::mem::swap(&mut self.conversation, &mut context.conversation);
+        context.speaks(self.workload, self.number)
+    }
+
+    /// Comes back from it: where its last response came from.
+    pub(super) fn leaves_upstream(&mut self) -> Option<Place> {
+        let Continued { context, .. } = self.continued.as_deref_mut()?;
+        std::mem::swap(&mut self.conversation, &mut context.conversation);
+        context.place
+    }
+
+    /// How often its key was salted anew.
+    pub(super) fn rotations(&self) -> u32 {
+        self.seen.as_ref().map_or(0, |seen| seen.rotations)
+    }
+
+    /// The key of the whole tree that it belongs to; its own, if there is none.
+    pub(super) fn root(&self) -> SessionKey {
+        self.node.as_ref().map_or(self.key, |node| node.root)
+    }
+
+    /// Which of the root's children it descends from, from 1; 0 for the root.
+    pub(super) fn branch(&self) -> u32 {
+        self.node.as_ref().map_or(0, |node| node.branch)
+    }
+
+    /// Levels of children below it that are still to be called.
+    pub(super) fn levels(&self) -> u32 {
+        self.node.as_ref().filter(|node| node.results.is_none()).map_or(0, |node| node.levels)
+    }
+
     /// The draws of its next call.
     pub(super) fn draws(&self) -> Draws {
         self.key.turn(self.sent.turn)
@@ -138,18 +174,18 @@ impl Session {
 
     /// A child of this node, counted from 0: it goes on from what was said so far.
     pub(super) fn child(&self, index: u32) -> Self {
-        let Node { root, branch, levels, .. } = self.node;
+        let (root, branch, levels) = (self.root(), self.branch(), self.levels());
         let mut child = self.clone();
         child.key = SessionKey(fold(self.key.0, u64::from(index) + 1));
         child.sent.turn = 0;
         child.due = Due::Call;
-        child.node = Node {
+        child.node = Some(Box::new(Node {
             root,
             parent: Some(self.key),
             branch: if branch == 0 { index + 1 } else { branch },
             levels: levels - 1,
             results: None,
-        };
+        }));
         child
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use crate::client::agent::Agent;
 use crate::client::arrival::Starts;
@@ -11,7 +10,7 @@ use crate::client::chat::Chat;
 use crate::client::conversation::{SegmentEnds, Setting};
 use crate::client::fork_tree::ForkTree;
 use crate::client::key::Keying;
-use crate::client::reaction::Reaction;
+use crate::client::reaction::{Reaction, Seen};
 use crate::client::session::{Sent, Session};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
@@ -41,6 +40,8 @@ pub(super) struct Source {
     pub assigned: u64,
     /// What the sessions of a trace have sent: their requests come one by one.
     pub recorded: FxHashMap<u64, Sent>,
+    /// Where the messages of their prompts ended, shallowest first, if the provider looks at marks.
+    message_ends: FxHashMap<u64, Vec<Tokens>>,
     /// Which marks the provider looks at.
     wanted: MarksWanted,
 }
@@ -101,6 +102,7 @@ impl Source {
             calls: 0,
             assigned: 0,
             recorded: FxHashMap::default(),
+            message_ends: FxHashMap::default(),
             wanted,
         })
     }
@@ -126,11 +128,10 @@ impl Source {
         session.begin(number, key, person, self.levels());
         session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
-        if self.recorded.is_empty() {
-            session.sent.forget();
-        } else {
-            session.sent = self.recorded.remove(&number).unwrap_or_default();
-        }
+        session.sent = match &self.kind {
+            Kind::Trace(_) => self.recorded.get(&number).copied().unwrap_or_default(),
+            _ => Sent::default(),
+        };
         Ok(Some(now))
     }
 
@@ -160,7 +161,7 @@ impl Source {
     }
 
     /// The session's next call.
-    pub fn ask(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+    pub fn ask(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let draws = session.draws();
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
@@ -175,10 +176,9 @@ impl Source {
                 return Asked { prompt, output_tokens, marks };
             }
             Kind::Trace(recording) => {
-                let prompt = recording.prompt(tree);
-                let end = prompt.tokens();
-                let marks = self.marks(|| SegmentEnds::alone(0, self.recorded_ends(&mut session.sent, end)));
-                return Asked { prompt, output_tokens: recording.record().output_tokens, marks };
+                let (prompt, output_tokens) = (recording.prompt(tree), recording.record().output_tokens);
+                let marks = self.recorded_marks(session.number, prompt.tokens());
+                return Asked { prompt, output_tokens, marks };
             }
             Kind::Chat(chat, _) => {
                 (&chat.output_tokens, chat.user_tokens.draw(draws, Purpose::PromptTokens).0, true)
@@ -190,14 +190,14 @@ impl Source {
             Kind::Agent(agent, _) => {
                 (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
             }
-            Kind::ForkTree(tree, _) => match session.node.results {
+            Kind::ForkTree(tree, _) => match session.node.as_ref().and_then(|node| node.results) {
                 None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
                 Some(results) => (&tree.output_tokens, results, false),
             },
         };
         session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
         session.calls_left = session.calls_left.saturating_sub(1);
-        let rebases = session.seen.begins_rebase();
+        let rebases = session.seen.as_mut().is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
         let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
@@ -223,7 +223,7 @@ impl Source {
             }
             Kind::SharedPrefix(..) | Kind::Chat(..) | Kind::Trace(_) => None,
         };
-        let root = session.node.root.turn(0);
+        let root = session.root().turn(0);
         let start = start_tokens
             .filter(|_| session.conversation.is_new())
             .map(|law| Run::piece(root.bits(Purpose::Content, 3), law.draw(root, Purpose::StartTokens).0));
@@ -232,8 +232,8 @@ impl Source {
             prefix_tokens: self.prefix_tokens(),
             start: start.filter(|start| start.tokens() > 0),
             volatility: &self.volatility,
-            nonce: session.seen.nonce(&self.reaction, session.key),
-            status_paused: session.seen.pauses_status(),
+            nonce: Seen::nonce(session.seen.as_deref(), &self.reaction, session.key),
+            status_paused: session.seen.as_ref().is_some_and(|seen| seen.pauses_status()),
             rebases,
             wanted: self.wanted,
         }
@@ -244,15 +244,19 @@ impl Source {
         if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
 
-    /// Ends of the messages of a trace's session, the prompt's own end among them, as many as are wanted.
-    fn recorded_ends(&self, sent: &mut Sent, end: Tokens) -> SmallVec<[Tokens; 4]> {
-        // A prompt that shrank (another text from some depth on) has lost the messages behind that.
-        while sent.message_ends.last().is_some_and(|earlier| *earlier >= end) {
-            sent.message_ends.pop();
+    /// The marks of a prompt of a trace's session: the ends of its messages, its own end among them.
+    fn recorded_marks(&mut self, session: u64, end: Tokens) -> Marks {
+        if self.wanted.messages == 0 {
+            return Marks::new();
         }
-        sent.message_ends.push(end);
-        let forgotten = sent.message_ends.len().saturating_sub(self.wanted.messages);
-        sent.message_ends[forgotten..].iter().copied().collect()
+        let ends = self.message_ends.entry(session).or_default();
+        // A prompt that shrank (another text from some depth on) has lost the messages behind that.
+        while ends.last().is_some_and(|earlier| *earlier >= end) {
+            ends.pop();
+        }
+        ends.push(end);
+        let forgotten = ends.len().saturating_sub(self.wanted.messages);
+        SegmentEnds::alone(0, ends[forgotten..].iter().copied().collect()).marks(&self.breakpoints)
     }
 
     /// Time between an answer and the session's next call; `None` if there is none.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::client::fork_tree::{ForkTree, Order};
 use crate::client::gateway::{Continuation, Gateway};
 use crate::client::key::{Caller, PromptCacheKey};
-use crate::client::reaction::{KeepAlive, Seeing};
+use crate::client::reaction::{AfterMiss, KeepAlive, Seeing};
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::{Continued, Due, Session};
 use crate::client::source::{Asked, Kind, Source};
@@ -19,7 +19,7 @@ use crate::client::upstream::Upstream;
 use crate::client::workload::Client;
 use crate::error::Result;
 use crate::input::trace::Skipped;
-use crate::prompt::PrefixTree;
+use crate::prompt::{Cursor, PrefixTree};
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, fold};
 use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
@@ -136,6 +136,12 @@ impl Traffic {
         Ok(Some(at))
     }
 
+    /// The places from which conversations go on that belong to no session in the queue.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let upstream = self.upstream.values().flat_map(Upstream::places);
+        upstream.chain(self.joins.values().flat_map(|join| join.node.places()))
+    }
+
     /// The session's next request.
     pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
         let mut request = match &session.due {
@@ -146,14 +152,17 @@ impl Traffic {
                 let draws = failed.draws.beside(RETRY, *attempt);
                 Request { draws, attempt: *attempt, last_attempt, ..(**failed).clone() }
             }
-            Due::KeepAlive(last, keep_alive) => Request {
-                draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
-                occasion: Occasion::KeepAlive,
-                previous: last.prompt.tokens(),
-                output_tokens: 1,
-                answered: None,
-                ..(**last).clone()
-            },
+            Due::KeepAlive(repeated) => {
+                let (last, keep_alive) = &**repeated;
+                Request {
+                    draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
+                    occasion: Occasion::KeepAlive,
+                    previous: last.prompt.tokens(),
+                    output_tokens: 1,
+                    answered: None,
+                    ..last.clone()
+                }
+            }
         };
         request.call = self.calls;
         self.calls += 1;
@@ -170,8 +179,9 @@ impl Traffic {
         next: &mut Next,
     ) -> Option<SimTime> {
         let due = std::mem::replace(&mut session.due, Due::Call);
-        if let Due::KeepAlive(last, KeepAlive { call, sent }) = due {
-            return self.go_on(session, &last, KeepAlive { call, sent: sent + 1 }, response);
+        if let Due::KeepAlive(repeated) = due {
+            let (last, KeepAlive { call, sent }) = &*repeated;
+            return self.go_on(session, last, KeepAlive { call: *call, sent: sent + 1 }, response);
         }
         self.remember(session, request, response);
         let reaction = &self.sources[session.workload as usize].reaction;
@@ -189,11 +199,12 @@ impl Traffic {
             self.complete(session, response.complete, 0, next);
             return None;
         }
-        let previous = request.previous;
-        let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
-        session.seen.call(reaction, seeing);
-        let forks = session.node.levels > 0 && session.node.results.is_none();
-        if forks && session.conversation.tokens() <= LONGEST_PROMPT {
+        if reaction.after_miss != AfterMiss::Nothing {
+            let previous = request.previous;
+            let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
+            session.seen.get_or_insert_default().call(reaction, seeing);
+        }
+        if session.levels() > 0 && session.conversation.tokens() <= LONGEST_PROMPT {
             self.fork(session.clone(), response.complete, next);
             return None;
         }
@@ -223,29 +234,24 @@ impl Traffic {
             workload: session.workload,
             user: session.user,
             session: session.number,
-            branch: session.node.branch,
+            branch: session.branch(),
             node: session.key.0,
             call: self.calls,
             recorded,
             draws,
         };
-        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.seen.rotations);
-        let mut continued = self.continued(session, key, now);
+        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations());
+        session.continued = self.continued(session, key, now);
+        let contaminated = session.enters_upstream();
         let source = &mut self.sources[session.workload as usize];
-        let mut contaminated = false;
-        if let Some(Continued { context, .. }) = &mut continued {
-            contaminated = context.speaks(session.workload, session.number);
-            std::mem::swap(&mut session.conversation, &mut context.conversation);
-        }
         let Asked { prompt, output_tokens, marks } =
             if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
         let answered = if warms { None } else { session.conversation.answered() };
-        let mut place = session.sent.place.filter(|_| self.gateway.continuation == Continuation::Explicit);
-        if let Some(Continued { context, .. }) = &mut continued {
-            std::mem::swap(&mut session.conversation, &mut context.conversation);
-            place = context.place;
-        }
-        session.continued = continued.map(Box::new);
+        let place = match self.gateway.continuation {
+            Continuation::None => None,
+            Continuation::Explicit => session.sent.place,
+            Continuation::Implicit => session.leaves_upstream(),
+        };
         let account = || self.gateway.account(session.person, self.calls);
         let request = Request {
             call: self.calls,
@@ -276,13 +282,13 @@ impl Traffic {
     }
 
     /// The context that the gateway continues for this key, if it does.
-    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
+    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Box<Continued>> {
         if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
             return None;
         }
         let upstream = fold(self.sources[session.workload as usize].partition, key.digest());
         let held = self.upstream.entry(upstream).or_default();
-        Some(Continued { upstream, context: held.context(now, self.gateway.session_tokens) })
+        Some(Box::new(Continued { upstream, context: held.context(now, self.gateway.session_tokens) }))
     }
 
     /// Remembers what a response leaves for those that continue it. A failed one leaves nothing.
@@ -299,7 +305,7 @@ impl Traffic {
             // A retry must not undo what later requests of its session have sent.
             match (request.attempt, source.recorded.get_mut(&session.number)) {
                 (1.., Some(sent)) => sent.place = session.sent.place,
-                _ => drop(source.recorded.insert(session.number, session.sent.clone())),
+                _ => drop(source.recorded.insert(session.number, session.sent)),
             }
         }
     }
@@ -314,7 +320,7 @@ impl Traffic {
     ) -> Option<SimTime> {
         let reaction = &self.sources[session.workload as usize].reaction;
         if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
-            session.due = Due::KeepAlive(Box::new(last.clone()), keep_alive);
+            session.due = Due::KeepAlive(Box::new((last.clone(), keep_alive)));
             return self.allowed(session, at);
         }
         keep_alive.call.and_then(|at| self.allowed(session, at))
@@ -332,7 +338,7 @@ impl Traffic {
 
     fn call_children(&mut self, node: Session, at: SimTime, next: &mut Next) {
         let tree = self.sources[node.workload as usize].fork_tree();
-        let branching = &tree.branching[tree.branching.len() - node.node.levels as usize];
+        let branching = &tree.branching[tree.branching.len() - node.levels() as usize];
         let left = branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
         let together = if tree.order == Order::OneByOne { 1 } else { left };
         for index in 0..together {
@@ -350,7 +356,8 @@ impl Traffic {
 
     /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
-        let Some(SessionKey(parent)) = node.node.parent else { return };
+        let parent = node.node.as_ref().and_then(|node| node.parent);
+        let Some(SessionKey(parent)) = parent else { return };
         let &ForkTree { order, merge, .. } = self.sources[node.workload as usize].fork_tree();
         let Some(join) = self.joins.get_mut(&parent) else { return };
         join.left -= 1;
@@ -365,7 +372,8 @@ impl Traffic {
             return;
         }
         let Some(Join { mut node, results, complete, .. }) = self.joins.remove(&parent) else { return };
-        node.node.results = Some(results);
+        let Some(place) = &mut node.node else { return };
+        place.results = Some(results);
         if merge {
             self.send(node, complete, next);
         } else {

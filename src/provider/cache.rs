@@ -65,6 +65,13 @@ impl Effect {
         Self { read: 0, writes: false, written: 0, places: Places::new(), tail: Depths::new(), ..self }
     }
 
+    /// The edges of what it touches.
+    pub fn edges(&self) -> impl Iterator<Item = EdgeId> {
+        let Access { prompt, body, .. } = &self.access;
+        let places = self.places.iter().map(|place| place.edge);
+        places.chain([prompt.shareable.edge, body.shareable.edge])
+    }
+
     /// Renews and writes in one store.
     pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
         // A covering write renews all it covers; single boundaries must be renewed one by one.

@@ -69,6 +69,8 @@ pub struct Simulation {
     /// Sessions about to be queued: those that go on because of a call, and those that start.
     pub(super) next: Next,
     starting: Next,
+    /// Edges of the tree after the last clean-up: what nobody needs is freed when their number has doubled.
+    kept_edges: usize,
 }
 
 /// The provider's side of a run, under one regime.
@@ -160,6 +162,9 @@ struct Start {
     session: Session,
 }
 
+/// With fewer edges nothing is freed.
+const FEWEST_EDGES: usize = 64;
+
 /// Values in numbered slots. A slot that is free keeps its value until it is used again.
 struct Slots<T> {
     values: Vec<T>,
@@ -185,6 +190,13 @@ impl<T> Slots<T> {
                 self.values.len() as u32 - 1
             }
         }
+    }
+
+    /// The values in slots that are not free.
+    fn used(&self) -> impl Iterator<Item = &T> {
+        let mut used = vec![true; self.values.len()];
+        self.free.iter().for_each(|slot| used[*slot as usize] = false);
+        self.values.iter().zip(used).filter_map(|(value, used)| used.then_some(value))
     }
 }
 
@@ -243,6 +255,7 @@ impl Simulation {
             remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
+            kept_edges: 0,
         }
     }
 
@@ -304,7 +317,8 @@ impl Simulation {
         // The next session of the workload takes the place of this one, which is queued if it goes on.
         let mut starts = std::mem::take(&mut self.agenda.starts);
         let Start { event, session } = &mut starts[position];
-        let next = call(self, session, event.time).map(|at| {
+        let now = event.time;
+        let next = call(self, session, now).map(|at| {
             let vacant = Session::vacant(session.workload);
             (at, self.agenda.sessions.put(std::mem::replace(session, vacant)))
         });
@@ -316,6 +330,11 @@ impl Simulation {
         self.agenda.push_sessions(&mut self.next);
         if let Some((at, slot)) = next {
             self.agenda.push(at, Kind::Arrival, slot);
+        }
+        // Attribution remembers all that was sent, and a limited room counts what it held.
+        let may_forget = self.ledger.is_none() && self.provider.write.capacity_tokens.is_none();
+        if may_forget && self.tree.len() > 2 * self.kept_edges + FEWEST_EDGES {
+            self.forget(now);
         }
         Ok(())
     }
@@ -357,6 +376,19 @@ impl Simulation {
         let event = start.map(|at| self.agenda.event(at, Kind::Arrival, 0));
         self.agenda.push_sessions(&mut self.starting);
         Ok(event)
+    }
+
+    /// Frees the text of sessions that have ended, once nothing of it is alive any more: memory follows what lives, not
+    /// what was ever sent. (An attribution remembers all that was sent.)
+    fn forget(&mut self, now: SimTime) {
+        let now = now.before(self.remembers);
+        let starting = self.agenda.starts.iter().map(|start| &start.session);
+        let sessions = self.agenda.sessions.used().chain(starting).flat_map(Session::places);
+        let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
+        let effects = self.agenda.effects.used().flat_map(Effect::edges);
+        let used = places.chain(effects).chain(self.provider.cache.live_edges(now));
+        self.tree.free_all_but(used);
+        self.kept_edges = self.tree.len();
     }
 
     /// What a client sees of an outcome.
