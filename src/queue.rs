@@ -24,7 +24,7 @@ const SLOTS: usize = 64;
 const DIGIT_BITS: u32 = 6;
 
 /// So many events or fewer are sorted rather than moved to a finer wheel.
-const FEW: usize = 24;
+const FEW: usize = 32;
 
 /// With so many or more to be served next, keeping them sorted costs more than the wheels.
 const MANY: usize = 64;
@@ -41,6 +41,7 @@ pub struct Queue {
     /// Which slots of each wheel have events.
     occupied: [u64; WHEELS],
     len: usize,
+    refilled: bool,
 }
 
 impl Default for Queue {
@@ -52,6 +53,7 @@ impl Default for Queue {
             wheels: vec![Vec::new(); WHEELS * SLOTS],
             occupied: [0; WHEELS],
             len: 0,
+            refilled: false,
         }
     }
 }
@@ -82,6 +84,12 @@ impl Queue {
             self.refill();
         }
         self.near.last().copied()
+    }
+
+    /// Events that have come near since this was last asked.
+    #[inline]
+    pub fn come_near(&mut self) -> &[Event] {
+        if std::mem::take(&mut self.refilled) { &self.near } else { &[] }
     }
 
     /// Takes out the next event.
@@ -151,6 +159,7 @@ impl Queue {
                 std::mem::swap(&mut self.near, &mut self.wheels[index]);
                 self.near.sort_unstable_by(|a, b| b.cmp(a));
                 self.end = start.saturating_add(length);
+                self.refilled = true;
                 return;
             }
             let mut events = std::mem::take(&mut self.wheels[index]);

@@ -102,8 +102,8 @@ pub struct SegmentEnds {
 }
 
 impl Setting<'_> {
-    fn heads(&self, draws: Draws, now: SimTime) -> Heads {
-        self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce).collect()
+    fn heads(&self, draws: Draws, now: SimTime) -> impl Iterator<Item = Run> {
+        self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce)
     }
 }
 
@@ -133,6 +133,11 @@ impl Conversation {
     /// The last prompt with its answer as it was generated; `None` before the first.
     pub fn answered(&self) -> Option<Cursor> {
         self.answered
+    }
+
+    /// The end of the conversation as its next turn repeats it.
+    pub fn end(&self) -> Cursor {
+        self.kept
     }
 
     /// The places it may go on from.
@@ -333,10 +338,11 @@ impl Conversation {
         now: SimTime,
         tree: &mut PrefixTree,
     ) -> bool {
-        let heads = setting.heads(draws, now);
-        let moved = heads != self.heads && !self.is_new();
-        if heads != self.heads {
-            self.heads = heads;
+        let heads = || setting.heads(draws, now);
+        let changed = !self.heads.iter().copied().eq(heads());
+        let moved = changed && !self.is_new();
+        if changed {
+            self.heads = heads().collect();
         }
         if begins_turn || self.is_new() {
             self.begin_turn(setting, draws, tree);

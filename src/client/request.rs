@@ -6,7 +6,7 @@ use crate::client::conversation::SegmentEnds;
 use crate::client::key::PromptCacheKey;
 use crate::client::workload::Breakpoint;
 use crate::prompt::{Cursor, Mark, MarkKind, Marks, Prompt};
-use crate::provider::routing::MachineId;
+use crate::provider::routing::{MachineId, RoutingKey};
 use crate::random::Draws;
 use crate::units::Tokens;
 
@@ -41,6 +41,8 @@ pub struct Place {
     pub machine: MachineId,
     /// Which regime of the provider it belongs to.
     pub regime: u32,
+    /// Its routing key.
+    pub routing_key: RoutingKey,
 }
 
 /// One request, as the provider gets it.
@@ -68,6 +70,8 @@ pub struct Request {
     pub account: u32,
     /// Where the response came from that it continues, if it does.
     pub continues: Option<Place>,
+    /// The routing key of its session's last response: probably its own.
+    pub likely: Option<RoutingKey>,
     /// Whether it continues another conversation's context.
     pub contaminated: bool,
     /// The prompt.

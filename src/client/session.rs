@@ -5,6 +5,7 @@ use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
 use crate::client::upstream::Context;
 use crate::prompt::Cursor;
+use crate::provider::routing::RoutingKey;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
 
@@ -122,6 +123,22 @@ impl Session {
         }
     }
 
+    /// Reads a bit of it here and there, so that it is at hand.
+    pub fn touch(&self) -> u64 {
+        let Self { number, sent, conversation, .. } = self;
+        number ^ u64::from(sent.turn) ^ u64::from(conversation.end().depth)
+    }
+
+    /// The routing key of its last response.
+    pub fn routing_key(&self) -> Option<RoutingKey> {
+        self.sent.place.map(|place| place.routing_key)
+    }
+
+    /// The end of what it has said so far.
+    pub fn place(&self) -> Cursor {
+        self.conversation.end()
+    }
+
     /// The places it may go on from.
     pub fn places(&self) -> impl Iterator<Item = Cursor> {
         let again = match &self.due {
@@ -168,6 +185,7 @@ impl Session {
     }
 
     /// The draws of its next call.
+    #[inline]
     pub(super) fn draws(&self) -> Draws {
         self.key.turn(self.sent.turn)
     }

@@ -265,6 +265,7 @@ impl Traffic {
             key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
             account: place.map_or_else(account, |place| place.account),
             continues: place,
+            likely: session.routing_key(),
             contaminated,
             prompt,
             marks,

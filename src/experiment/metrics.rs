@@ -252,9 +252,9 @@ impl Latencies {
     }
 }
 
-/// What one key has done.
-#[derive(Default)]
+/// What one key has done, with the number of its partition.
 struct KeyUse {
+    key: (u32, PromptCacheKey),
     machines: SmallVec<[MachineId; 2]>,
     minute: u64,
     in_minute: u32,
@@ -266,43 +266,77 @@ struct KeyUse {
 struct Keys {
     numbers: FxHashMap<(u32, PromptCacheKey), u32>,
     used: Vec<KeyUse>,
-    /// The key last met under each routing key, with its number: all requests of a routing key have the same one,
-    /// so that nothing is hashed as long as the provider stays the same.
-    met: Vec<Option<((u32, PromptCacheKey), u32)>>,
+    /// Number of the key last met under each routing key: all requests of a routing key have the same one, so that
+    /// nothing is hashed as long as the provider stays the same.
+    met: Vec<u32>,
+    /// Requests still to be counted: several keys at a time are fetched from memory in hardly more time than one.
+    calls: Vec<KeyCall>,
+    /// The numbers of their keys.
+    called: Vec<u32>,
 }
+
+/// A request as far as its key is concerned.
+struct KeyCall {
+    key: (u32, PromptCacheKey),
+    routing_key: RoutingKey,
+    machine: MachineId,
+    minute: u64,
+}
+
+/// Requests that are counted together.
+const TOGETHER: usize = 64;
 
 impl Keys {
     fn number(&mut self, key: (u32, PromptCacheKey), RoutingKey(routing_key): RoutingKey) -> u32 {
         let index = routing_key as usize;
-        if let Some(Some((met, number))) = self.met.get(index)
-            && *met == key
+        if let Some(number) = self.met.get(index)
+            && self.used[*number as usize].key == key
         {
             return *number;
         }
         let next = self.used.len() as u32;
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
-            self.used.push(KeyUse::default());
+            let machines = SmallVec::new();
+            self.used.push(KeyUse { key, machines, minute: 0, in_minute: 0, peak: 0 });
         }
         if index >= self.met.len() {
-            self.met.resize(index + 1, None);
+            self.met.resize(index + 1, number);
         }
-        self.met[index] = Some((key, number));
+        self.met[index] = number;
         number
     }
 
     fn count(&mut self, outcome: &Outcome) {
-        let number = self.number((outcome.named_partition, outcome.key), outcome.routing_key);
-        let usage = &mut self.used[number as usize];
-        if !usage.machines.contains(&outcome.machine) {
-            usage.machines.push(outcome.machine);
+        self.calls.push(KeyCall {
+            key: (outcome.named_partition, outcome.key),
+            routing_key: outcome.routing_key,
+            machine: outcome.machine,
+            minute: outcome.arrival.0 / Span::MINUTE.0,
+        });
+        if self.calls.len() >= TOGETHER {
+            self.count_calls();
         }
-        let minute = outcome.arrival.0 / Span::MINUTE.0;
-        if minute != usage.minute {
-            (usage.minute, usage.in_minute) = (minute, 0);
+    }
+
+    fn count_calls(&mut self) {
+        let calls = std::mem::take(&mut self.calls);
+        let mut called = std::mem::take(&mut self.called);
+        called.extend(calls.iter().map(|call| self.number(call.key, call.routing_key)));
+        for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
+            let usage = &mut self.used[*number as usize];
+            if !usage.machines.contains(machine) {
+                usage.machines.push(*machine);
+            }
+            if *minute != usage.minute {
+                (usage.minute, usage.in_minute) = (*minute, 0);
+            }
+            usage.in_minute += 1;
+            usage.peak = usage.peak.max(usage.in_minute);
         }
-        usage.in_minute += 1;
-        usage.peak = usage.peak.max(usage.in_minute);
+        (self.calls, self.called) = (calls, called);
+        self.calls.clear();
+        self.called.clear();
     }
 }
 
@@ -433,7 +467,8 @@ impl Metrics {
     }
 
     /// The row. `measured_until` is the end of the time in which requests are sent, where there is one.
-    pub fn row(&self, measured_until: Option<SimTime>, skipped_lines: u64) -> Row {
+    pub fn row(&mut self, measured_until: Option<SimTime>, skipped_lines: u64) -> Row {
+        self.keys.count_calls();
         let some = |value: u64| Some(value as f64);
         let share = |above: f64, below: f64| (below != 0.0).then(|| round_to(above / below, 6));
         let of_tokens = |value: u64| share(value as f64, self.prompt as f64);

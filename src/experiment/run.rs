@@ -29,7 +29,7 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
         metrics.count(outcome);
         observe(outcome);
     })?;
-    Ok(report(loaded, &simulation, &metrics))
+    Ok(report(loaded, &simulation, &mut metrics))
 }
 
 /// Plays one replication under each of these constant lifetimes in place of the scenario's, in one pass: one report
@@ -47,7 +47,7 @@ pub fn replicate_lifetimes(
         counted[number].count(outcome);
         observe(number, outcome);
     })?;
-    Ok(counted.iter().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
+    Ok(counted.iter_mut().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
 }
 
 /// Nothing counted yet.
@@ -58,7 +58,7 @@ fn metrics(loaded: &Loaded) -> Metrics {
 }
 
 /// The report on a simulation that has run.
-fn report(loaded: &Loaded, simulation: &Simulation, metrics: &Metrics) -> Report {
+fn report(loaded: &Loaded, simulation: &Simulation, metrics: &mut Metrics) -> Report {
     let duration = loaded.scenario.duration;
     let measured_until =
         (start(loaded).is_some() && duration != Span::UNLIMITED).then(|| SimTime::ZERO + duration);

@@ -209,6 +209,11 @@ impl Cache {
         }
     }
 
+    /// Whether anything was held on an edge.
+    pub fn holds(&self, edge: EdgeId) -> bool {
+        self.store.holds(edge)
+    }
+
     /// The edges on which something is alive, and those of bodies that must be known apart.
     pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
         let owners = self.machines.iter().flat_map(|machine| &machine.owners);

@@ -300,6 +300,11 @@ impl Store {
         self.len() == 0
     }
 
+    /// Whether anything was held on an edge.
+    pub fn holds(&self, edge: EdgeId) -> bool {
+        self.first.get(edge.0 as usize).is_some_and(|held| !held.steps.is_empty())
+    }
+
     /// The edges on which something is alive.
     pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
         let alive = move |steps: &Steps| steps.iter().any(|step| step.expiry >= now);

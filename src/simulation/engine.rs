@@ -5,6 +5,8 @@
 //! becomes visible, then arrivals; what expires at an instant is still alive at it. Everything else about a request is
 //! known at its arrival.
 
+use std::hint::black_box;
+
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
@@ -283,6 +285,7 @@ impl Simulation {
                 self.start(position, &mut call)?;
                 continue;
             }
+            self.look_ahead();
             let Some(event) = self.agenda.queue.pop() else { return Ok(()) };
             let Event { time: now, subject: slot, .. } = event;
             match Kind::of(event) {
@@ -305,6 +308,32 @@ impl Simulation {
                     }
                 }
             }
+        }
+    }
+
+    /// Loads what the next events will need into the CPU's caches, all at a time: with very many sessions, waiting for
+    /// memory is most of the work, and many loads wait hardly longer than one.
+    #[inline]
+    fn look_ahead(&mut self) {
+        let Agenda { queue, sessions, effects, .. } = &mut self.agenda;
+        let near = queue.come_near();
+        if near.is_empty() {
+            return;
+        }
+        let subjects = |kind: Kind| {
+            near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
+        };
+        let arriving = || subjects(Kind::Arrival).map(|slot| &sessions.values[slot]);
+        let appearing = || subjects(Kind::Visible).map(|slot| &effects.values[slot]);
+        // What a session stands on is known only once the session is there.
+        black_box(arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched));
+        let places =
+            arriving().map(Session::place).chain(appearing().map(|effect| effect.access.prompt.shareable));
+        for place in places {
+            black_box((self.tree.origin(place.edge), self.provider.cache.holds(place.edge)));
+        }
+        for key in arriving().filter_map(Session::routing_key) {
+            black_box(self.provider.router.last_counted(key));
         }
     }
 
@@ -397,7 +426,12 @@ impl Simulation {
         Response {
             cached: outcome.cached,
             failed: outcome.failed,
-            place: Place { account: request.account, machine: outcome.machine, regime },
+            place: Place {
+                account: request.account,
+                machine: outcome.machine,
+                regime,
+                routing_key: outcome.routing_key,
+            },
             arrival: outcome.arrival,
             first_token: outcome.arrival + outcome.timing.ttft,
             complete: outcome.arrival + outcome.timing.total,
@@ -562,7 +596,8 @@ impl Provided {
         };
         let key = request.key.digest();
         let draws = request.draws;
-        let asked = RouteRequest { now, partition, head: request.prompt.head, key, pinned, draws };
+        let (head, likely) = (request.prompt.head, request.likely);
+        let asked = RouteRequest { now, partition, head, key, pinned, likely, draws };
         let machines = &self.machines;
         let route = self.router.route(&asked, |machine| machines.in_flight(machine));
         let date = self.write.date(now);
