@@ -21,7 +21,7 @@ const EXPLORED: [f64; 5] = [0.0, 0.005, 0.015, 0.03, 0.06];
 const RESTED: Span = Span::from_seconds(240);
 
 /// The most points of one rival's grids together.
-const MOST_POINTS: usize = 5_000;
+const MOST_POINTS: usize = 20_000;
 
 /// Dates at which a change of the provider is tried.
 const DATES: u64 = 8;
@@ -39,8 +39,6 @@ pub struct Rival {
     pub grids: Vec<Grid>,
     /// The routing rival that it is laid over; nothing if it is one, or lies over the scenario's own routing.
     pub over: &'static str,
-    /// What it adds to the parameters: the free values of the routing it is laid over, and one for what it changes.
-    pub inherited: usize,
 }
 
 /// The values of a free parameter.
@@ -84,7 +82,7 @@ impl Rival {
     fn new(name: &'static str, meaning: &'static str, fixed: &[(&str, Value)]) -> Self {
         let origin = format!("rival {name}");
         let fixed = fixed.iter().map(|(path, value)| Change::new(path, value.clone(), &origin)).collect();
-        Self { name, meaning, fixed, grids: Vec::new(), over: "", inherited: 0 }
+        Self { name, meaning, fixed, grids: Vec::new(), over: "" }
     }
 
     fn routed(name: &'static str, meaning: &'static str, rule: &str) -> Self {
@@ -128,6 +126,34 @@ impl Rival {
             Some(own) => *own = grid.clone(),
             None => self.grids.push(grid.clone()),
         }
+    }
+
+    /// This rival over a routing rival: its own changes and grids go before those of the routing.
+    fn laid_over(&self, routing: &Rival, inert: &[Change]) -> Self {
+        let own = |path: &KeyPath| {
+            self.fixed.iter().any(|change| change.path == *path)
+                || self.grids.iter().any(|grid| grid.path == *path)
+        };
+        let is_inert = |grid: &&Grid| inert.iter().any(|change| change.path == grid.path);
+        let kept = routing.fixed.iter().chain(inert).filter(|change| !own(&change.path));
+        let open = routing.grids.iter().filter(|grid| !own(&grid.path) && !is_inert(grid));
+        Self {
+            fixed: kept.chain(&self.fixed).cloned().collect(),
+            grids: open.chain(&self.grids).cloned().collect(),
+            over: routing.name,
+            ..self.clone()
+        }
+    }
+
+    fn refuse_many_points(&self) -> Result<()> {
+        let points = self.grids.iter().fold(1usize, |points, grid| points.saturating_mul(grid.values.len()));
+        if points <= MOST_POINTS {
+            return Ok(());
+        }
+        let over = if self.over.is_empty() { String::new() } else { format!(" over `{}`", self.over) };
+        let message =
+            format!("rival `{}`{over} has {points} points; at most {MOST_POINTS} are tried", self.name);
+        Err(Error::input("--free", message))
     }
 }
 
@@ -178,12 +204,7 @@ impl Rivals {
                 rival.grids.push(Grid::new(EXPLORE, EXPLORED));
             }
             free.iter().for_each(|grid| rival.open(grid, rule));
-            let points: usize = rival.grids.iter().map(|grid| grid.values.len()).product();
-            if points > MOST_POINTS {
-                let message =
-                    format!("rival `{}` has {points} points; at most {MOST_POINTS} are tried", rival.name);
-                return Err(Error::input("--free", message));
-            }
+            rival.refuse_many_points()?;
         }
         Ok(Self { routing, others })
     }
@@ -193,20 +214,11 @@ impl Rivals {
         self.routing.clone()
     }
 
-    /// What is stored, and what changes, laid over a routing rival: `base` is what its best point changes in the
-    /// scenario, and `found` are the paths of it that were free. Lifetimes and unexplained misses stay open.
-    pub fn over(&self, routing: &'static str, base: &[Change], found: &[KeyPath]) -> Vec<Rival> {
-        let over = |rival: &Rival| {
-            let mut rival = rival.clone();
-            let open = |change: &&Change| !rival.grids.iter().any(|grid| grid.path == change.path);
-            let inherited: Vec<_> = base.iter().filter(open).cloned().collect();
-            rival.over = routing;
-            // What it changes of the store counts as a number of its own: without need the routing rival is to be preferred.
-            rival.inherited = 1 + inherited.iter().filter(|change| found.contains(&change.path)).count();
-            rival.fixed.splice(0..0, inherited);
-            rival
-        };
-        self.others.iter().map(over).collect()
+    /// What is stored, and what changes, laid over a routing rival with the grids of both left open. Where the routing
+    /// rival alone was the same at every value (`inert`), the value is kept.
+    pub fn over(&self, routing: &Rival, inert: &[Change]) -> Result<Vec<Rival>> {
+        let rivals = self.others.iter().map(|rival| rival.laid_over(routing, inert));
+        rivals.map(|rival| rival.refuse_many_points().map(|()| rival)).collect()
     }
 
     /// The others as they are, over the scenario's own routing.
