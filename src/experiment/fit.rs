@@ -100,7 +100,8 @@ pub struct Judged {
     pub counted: usize,
     /// Its free values.
     pub parameters: Vec<Parameter>,
-    /// How two of them go together among the points that are not rejected: positions, and the correlation.
+    /// Which two of them go together among the points that are not rejected, as far as it is worth a word
+    /// ([`TOGETHER`]): positions, and the correlation.
     pub correlations: Vec<(usize, usize, f64)>,
     /// The best point without unexplained misses: what it explains exactly.
     pub exact: Option<Exact>,
@@ -219,17 +220,29 @@ impl Parameter {
         }
     }
 
-    /// Whether the 95 % set reaches an end of the grid of numbers, and may go on beyond.
-    pub fn at_edge(&self) -> bool {
-        let numeric = self.values.iter().all(|(value, _)| as_number(value).is_some());
-        let accepted = |value: Option<&(Value, f64)>| value.is_some_and(|(_, p)| *p > LEVEL);
-        numeric && self.values.len() > 1 && accepted(self.values.last())
+    /// The ends of a grid of numbers that the 95 % set reaches, and may go on beyond: the lower (below zero there is
+    /// nothing), and the upper.
+    pub fn at_ends(&self) -> (bool, bool) {
+        let numbers: Option<Vec<(f64, f64)>> =
+            self.values.iter().map(|(value, p)| Some((as_number(value)?, *p))).collect();
+        let mut numbers = numbers.unwrap_or_default();
+        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        match numbers[..] {
+            [(least, p_least), .., (_, p_most)] => (p_least > LEVEL && least > 0.0, p_most > LEVEL),
+            _ => (false, false),
+        }
     }
 }
 
 fn as_number(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
 }
+
+/// Two parameters go together if their correlation is this strong ...
+pub const TOGETHER: f64 = 0.5;
+
+/// ... over so many points that are not rejected: among fewer a slope is as often the grid's as the provider's.
+const LEAST_TOGETHER: usize = 10;
 
 /// Answers a question; `progress` is told the points done and the points known of so far.
 pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> Result<Fit> {
@@ -523,7 +536,7 @@ fn parameter(rival: &Rival, points: &[Point], best: usize, index: usize) -> Para
     }
 }
 
-/// Pearson's correlation of every two numeric parameters over the points that are not rejected.
+/// Pearson's correlation of two numeric parameters over the points that are not rejected, where it is worth a word.
 fn correlations(points: &[Point], parameters: usize) -> Vec<(usize, usize, f64)> {
     let accepted: Vec<_> = points.iter().filter(|point| point.p > LEVEL).collect();
     let column = |index: usize| -> Option<Vec<f64>> {
@@ -532,7 +545,11 @@ fn correlations(points: &[Point], parameters: usize) -> Vec<(usize, usize, f64)>
     let pairs = (0..parameters).flat_map(|one| (one + 1..parameters).map(move |other| (one, other)));
     let correlation =
         |(one, other): (usize, usize)| Some((one, other, pearson(&column(one)?, &column(other)?)?));
-    pairs.filter_map(correlation).collect()
+    let strong = |(_, _, correlation): &(usize, usize, f64)| correlation.abs() >= TOGETHER;
+    match accepted.len() {
+        LEAST_TOGETHER.. => pairs.filter_map(correlation).filter(strong).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
@@ -543,7 +560,7 @@ fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
         a.iter().zip(b).map(|(a, b)| of(a - mean_a, b - mean_b)).sum()
     };
     let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
-    (a.len() > 2 && aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
+    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
 }
 
 impl Fit {
@@ -582,9 +599,15 @@ impl Fit {
         {
             words.push(format!("These observations say nothing of {}.", parameter.path));
         }
-        for parameter in best.parameters.iter().filter(|parameter| parameter.at_edge() && !parameter.inert) {
+        for parameter in best.parameters.iter().filter(|parameter| !parameter.inert) {
+            let (end, beyond) = match parameter.at_ends() {
+                (false, false) => continue,
+                (true, false) => ("the lower end", "less"),
+                (false, true) => ("the upper end", "more"),
+                (true, true) => ("both ends", "less and more"),
+            };
             words.push(format!(
-                "The 95 % set of {} reaches the end of its grid: more may be as plausible (--free).",
+                "The 95 % set of {} reaches {end} of its grid: {beyond} may be as plausible (--free).",
                 parameter.path
             ));
         }
@@ -611,5 +634,44 @@ impl Fit {
             .collect();
         let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
         kept.into_iter().map(|(rival, weight)| (rival, weight / total)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_grid_are_ends_and_zero_is_none() {
+        let with = |values: &[(f64, f64)]| Parameter {
+            path: EXPLORE.parse().unwrap(),
+            values: values.iter().map(|(value, p)| ((*value).into(), *p)).collect(),
+            best: values[0].0.into(),
+            inert: false,
+        };
+        assert_eq!(with(&[(0.0, 0.9), (0.1, 0.5), (0.2, 0.01)]).at_ends(), (false, false));
+        assert_eq!(with(&[(0.1, 0.9), (0.2, 0.01)]).at_ends(), (true, false));
+        // Whatever their order.
+        assert_eq!(with(&[(0.3, 0.2), (0.1, 0.9), (0.2, 0.01)]).at_ends(), (true, true));
+        assert_eq!(with(&[(0.1, 0.9)]).at_ends(), (false, false));
+    }
+
+    #[test]
+    fn parameters_go_together_where_many_points_say_so() {
+        let point = |values: [i64; 2]| Point {
+            values: values.map(Value::from).to_vec(),
+            p: 1.0,
+            log_likelihood: 0.0,
+            checks: Vec::new(),
+            exact: None,
+            dropped: false,
+            fingerprints: (0, None),
+        };
+        let line = |count: i64| (0..count).map(|n| point([n, -2 * n])).collect::<Vec<_>>();
+        assert_eq!(correlations(&line(9), 2), []);
+        let [(0, 1, correlation)] = correlations(&line(10), 2)[..] else { panic!("one pair") };
+        assert!((correlation + 1.0).abs() < 1e-9);
+        let square: Vec<_> = (0..16).map(|n| point([n / 4, n % 4])).collect();
+        assert_eq!(correlations(&square, 2), []);
     }
 }
