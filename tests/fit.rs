@@ -6,7 +6,7 @@ use std::path::Path;
 use cachecast::experiment::fit::{Fit, Question, fit};
 use cachecast::experiment::observations::Observations;
 use cachecast::experiment::plausibility::{Cloud, is_far_off};
-use cachecast::experiment::rivals::{EXPLORE, Grid};
+use cachecast::experiment::rivals::{self, EXPLORE};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::experiment::stage::Stage;
 use cachecast::random::{Purpose, SessionKey};
@@ -77,7 +77,7 @@ fn fitted(observations: &Observations, free: &[&str], only: &[&str], replication
     let question = Question {
         loaded: &loaded(),
         observations,
-        free: free.iter().map(|text| Grid::parse(text).unwrap()).collect(),
+        free: free.iter().map(|text| rivals::free(text).unwrap()).collect(),
         only: only.iter().map(|name| name.to_string()).collect(),
         replications,
     };

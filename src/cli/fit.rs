@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::experiment::fit::{Fit as Answer, INDIFFERENCE, Judged, Question, REPLICATIONS, fit};
 use crate::experiment::fitted::{self, latency_lines};
 use crate::experiment::observations::Observations;
-use crate::experiment::rivals::Grid;
+use crate::experiment::rivals::free;
 use crate::experiment::tables::plain;
 use crate::units::round_to;
 
@@ -51,7 +51,7 @@ impl Fit {
             self.common.changes()?.into_iter().filter(|change| change.origin != "--seeds").collect();
         let loaded = super::load(&self.scenario, &changes)?;
         let observations = Observations::from_files(&self.observations)?;
-        let free = self.free.iter().map(|text| Grid::parse(text)).collect::<Result<_>>()?;
+        let free = self.free.iter().map(|text| free(text)).collect::<Result<_>>()?;
         let bar = progress_bar(self.common.quiet);
         let question = Question {
             loaded: &loaded,

@@ -10,7 +10,8 @@ use crate::cli::replay::recorded;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::choices::Over;
+use crate::experiment::choices;
+use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Unit;
 use crate::experiment::race::{Standing, day_factor};
@@ -121,8 +122,8 @@ impl Recommend {
     }
 
     fn question(&self) -> Result<Question> {
-        let over: Vec<Over> =
-            self.over.iter().map(|text| Over::parse(text)).collect::<Result<Vec<_>>>()?.concat();
+        let over: Vec<Grid> =
+            self.over.iter().map(|text| choices::over(text)).collect::<Result<Vec<_>>>()?.concat();
         if let Some(twice) = (1..over.len()).find(|at| over[..*at].iter().any(|o| o.path == over[*at].path)) {
             return Err(Error::input("--over", format!("`{}` is there twice", over[twice].path)));
         }

