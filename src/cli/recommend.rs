@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk, word};
+use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
 use crate::cli::replay::recorded;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
@@ -18,7 +18,7 @@ use crate::experiment::race::{Standing, day_factor};
 use crate::experiment::recommend::{Card, Formulas, Question, recommend, scenario};
 use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
-use crate::experiment::tables::plain;
+use crate::experiment::tables::{plain, word};
 use crate::experiment::{ensemble, preflight, results};
 use crate::units::Span;
 

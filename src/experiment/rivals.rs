@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::experiment::grid::Grid;
 use crate::experiment::observations::{Cell, Observations, Observed};
 use crate::experiment::scenario::{Change, Loaded};
-use crate::provider::routing::Rule;
+use crate::experiment::tables::word;
 use crate::units::{SimTime, Span, Tokens};
 
 /// Share of requests that any machine may serve, whatever the rule says: every public log has misses that no rule
@@ -168,8 +168,8 @@ impl Rivals {
         routing.retain(asked);
         others.retain(asked);
         // Without a routing rival to lie over, the others lie over the scenario's own routing.
-        let own = word(loaded.scenario.provider.routing.rule);
-        let below = if routing.is_empty() { Some(own) } else { None };
+        let own = word(&loaded.scenario.provider.routing.rule);
+        let below = routing.is_empty().then_some(own.as_str());
         let lifetimes = lifetimes(loaded, observations)?;
         let (routed, over) = (routing.iter_mut().map(|one| (Some(one.name), one)), others.iter_mut());
         for (rule, rival) in routed.chain(over.map(|one| (below, one))) {
@@ -203,17 +203,6 @@ impl Rivals {
     /// All of them.
     pub fn all(&self) -> Vec<Rival> {
         self.routing.iter().chain(&self.others).cloned().collect()
-    }
-}
-
-/// The rule's name, which is that of the rival.
-fn word(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Home => "home",
-        Rule::Pool => "pool",
-        Rule::BoundedLoad => "bounded_load",
-        Rule::Random => "random",
-        Rule::RoundRobin => "round_robin",
     }
 }
 
