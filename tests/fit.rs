@@ -259,12 +259,20 @@ fn what_is_stored_is_told_apart_over_a_routing_that_is_open_too() {
     assert!(held >= of - 2, "{held} of {of}");
 }
 
-/// One hundred providers, each with settings of its own.
+/// One hundred providers, each with settings of its own. When this was written: the right rival first in 100; inside their
+/// 95 % sets 97 of 100 lifetimes, 96 of 100 shares of unexplained misses, POOLS of 100 pools (80 of them fitted among pools
+/// alone); for every rival at least 18 in 20.
 #[test]
 #[ignore = "a hundred fits take a quarter of an hour: cargo test --release --test fit -- --ignored --nocapture"]
 fn of_a_hundred_known_providers_nearly_all_come_back() {
-    let recovery = Recovery::of(0..100, &FREE, &RIVALS);
+    let mut recovery = Recovery::of(0..100, &FREE, &RIVALS);
     assert!(recovery.first >= 95, "{}", recovery.first);
+    // Every fifth is a pool. For a hundred of them the others need not be asked.
+    let more_pools =
+        Recovery::of((100..500).filter(|seed| TRUTHS[*seed as usize % 5] == "pool"), &FREE, &["pool"]);
+    let (held, of) = more_pools.inside[&("pool", POOL)];
+    let pools = recovery.inside.get_mut(&("pool", POOL)).unwrap();
+    *pools = (pools.0 + held, pools.1 + of);
     for parameter in [LIFETIME, EXPLORE, POOL] {
         let of = recovery.inside.iter().filter(|((_, path), _)| *path == parameter);
         let (held, of) = of.fold((0, 0), |(held, of), (_, (more, all))| (held + more, of + all));

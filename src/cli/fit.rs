@@ -7,7 +7,9 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
 use crate::error::Result;
-use crate::experiment::fit::{Fit as Answer, INDIFFERENCE, Judged, Question, REPLICATIONS, fit};
+use crate::experiment::fit::{
+    Fit as Answer, INDIFFERENCE, Judged, LEAST_REPLICATIONS, Question, REPLICATIONS, fit,
+};
 use crate::experiment::fitted::{self, latency_lines};
 use crate::experiment::observations::Observations;
 use crate::experiment::rivals::free;
@@ -108,8 +110,8 @@ fn method(answer: &Answer) -> String {
     }
     let error = (0.05f64 * 0.95 / f64::from(answer.replications)).sqrt();
     format!(
-        "{} rows; {} replications of every point: a p-value of 0.05 is known to ±{error:.3}.\n\
-         95 % sets hold the values not rejected at 5 %; those of routing cover by construction, up to that error and the grid.\n\
+        "{} rows; {} replications of every point not hopeless after {LEAST_REPLICATIONS}: a p-value of 0.05 is known to ±{error:.3}.\n\
+         95 % sets hold the values not rejected at 5 %: they cover by construction, up to that error and the grid.\n\
          Scores: synthetic log-likelihood less half of ln(rows) a parameter; within {INDIFFERENCE} they tell nothing apart.",
         answer.rows, answer.replications
     )

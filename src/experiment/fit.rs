@@ -15,8 +15,8 @@
 //! over the one that suits it better. (Grids of the routing that made no difference without it stay at one value.)
 //!
 //! That is many points, most of them hopeless: a first round of 39 replications drops those from which the observations
-//! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the
-//! distribution, and did so with 1 of 3,000 known providers. A dropped point counts as p = 1/40.
+//! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the distribution, and did so with
+//! 1 of 3,000 known providers. A dropped point counts as p = 1/40; the likeliest one is played in full nevertheless.
 //!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
@@ -51,7 +51,7 @@ const BASES: [&str; 2] = ["home", "pool"];
 pub const REPLICATIONS: u32 = 200;
 
 /// With fewer a p-value of 5 % is no more than a word. The first round has no more.
-const LEAST_REPLICATIONS: u32 = 39;
+pub const LEAST_REPLICATIONS: u32 = 39;
 
 /// What is asked.
 pub struct Question<'a> {
@@ -93,7 +93,7 @@ pub struct Judged {
     pub points: Vec<Point>,
     /// Position of the best point: the likeliest of those not rejected, or of all.
     pub best: usize,
-    /// The largest p-value of its points.
+    /// The largest p-value of its points that were played in full.
     pub p: f64,
     /// Likelihood of the best point less the penalty.
     pub score: f64,
@@ -490,7 +490,7 @@ fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
 
 impl Judged {
     fn new(rival: Rival, points: Vec<Point>, rows: usize) -> Self {
-        let p = points.iter().map(|point| point.p).fold(0.0, f64::max);
+        let p = points.iter().filter(|point| !point.dropped).map(|point| point.p).fold(0.0, f64::max);
         let best = likeliest(&points, |point| !point.dropped && (p <= LEVEL || point.p > LEVEL));
         let best = best.expect("a rival has a point left");
         let parameters: Vec<_> =
