@@ -260,7 +260,7 @@ fn what_is_stored_is_told_apart_over_a_routing_that_is_open_too() {
 }
 
 /// One hundred providers, each with settings of its own. When this was written: the right rival first in 100; inside their
-/// 95 % sets 97 of 100 lifetimes, 96 of 100 shares of unexplained misses, POOLS of 100 pools (80 of them fitted among pools
+/// 95 % sets 97 of 100 lifetimes, 96 of 100 shares of unexplained misses, 96 of 100 pools (80 of them fitted among pools
 /// alone); for every rival at least 18 in 20.
 #[test]
 #[ignore = "a hundred fits take a quarter of an hour: cargo test --release --test fit -- --ignored --nocapture"]
