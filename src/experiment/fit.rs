@@ -35,7 +35,7 @@ use crate::experiment::plausibility::{Cloud, is_far_off, p_value};
 use crate::experiment::report_rule::{ReportCard, readings};
 use crate::experiment::rivals::{EXPLORE, Rival, Rivals, telling_request};
 use crate::experiment::scenario::{Change, Loaded};
-use crate::experiment::stage::{Stage, prefix_tokens};
+use crate::experiment::stage::{Played, Stage, Staged, prefix_tokens};
 use crate::random::fold;
 
 /// Points with a p-value up to this are rejected.
@@ -192,6 +192,12 @@ impl Judged {
 }
 
 impl Point {
+    /// The second round of a point, with what tells it apart in the first.
+    fn after(mut self, first: &Self) -> Self {
+        self.fingerprints = (first.fingerprints.0, Some(self.fingerprints.0));
+        self
+    }
+
     /// Whether the same was simulated, as far as both were played.
     fn gives_the_same(&self, other: &Self) -> bool {
         let (own, others) = (self.fingerprints, other.fingerprints);
@@ -370,34 +376,26 @@ fn judge_all(
     (done, known): &(AtomicUsize, AtomicUsize),
     progress: &(impl Fn(usize, usize) + Sync),
 ) -> Result<Vec<Judged>> {
-    let play = |round: Round, jobs: Vec<(&Rival, Vec<Value>)>| -> Result<Vec<Point>> {
-        known.fetch_add(jobs.len(), Ordering::Relaxed);
-        let one = |(rival, values): &(&Rival, Vec<Value>)| {
-            let point = judge(stage, rival, values, round);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
-            point
+    known.fetch_add(rivals.iter().map(|rival| rival.points().len()).sum(), Ordering::Relaxed);
+    let play = |rival: &Rival, values: &[Value], round: Round| {
+        let point = judge(stage, rival, values, round);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
+        point
+    };
+    let both_rounds = |rival: Rival| {
+        let all = rival.points();
+        let first = all.par_iter().map(|values| play(&rival, values, Round::First));
+        let first: Vec<Point> = first.collect::<Result<_>>()?;
+        let left = left(&rival, &first);
+        known.fetch_add(left.len(), Ordering::Relaxed);
+        let second = |(index, point): (usize, Point)| match left.contains(&index) {
+            true => Ok(play(&rival, &point.values, Round::Second)?.after(&point)),
+            false => Ok(point),
         };
-        jobs.par_iter().map(one).collect()
+        let points = first.into_par_iter().enumerate().map(second).collect::<Result<_>>()?;
+        Ok(Judged::new(rival, points, rows))
     };
-    let all = |rival| Rival::points(rival).into_iter().map(move |values| (rival, values));
-    let mut first = play(Round::First, rivals.iter().flat_map(all).collect())?.into_iter();
-    let mut rounds: Vec<Vec<Point>> =
-        rivals.iter().map(|rival| first.by_ref().take(rival.points().len()).collect()).collect();
-    let left: Vec<Vec<usize>> =
-        rivals.iter().zip(&rounds).map(|(rival, points)| left(rival, points)).collect();
-    let again = |(number, left): (usize, &Vec<usize>)| {
-        let (rival, points) = (&rivals[number], &rounds[number]);
-        left.iter().map(|index| (rival, points[*index].values.clone())).collect::<Vec<_>>()
-    };
-    let jobs = left.iter().enumerate().flat_map(again).collect();
-    let mut second = play(Round::Second, jobs)?.into_iter();
-    for (points, left) in rounds.iter_mut().zip(&left) {
-        for (index, point) in left.iter().zip(second.by_ref()) {
-            let first = points[*index].fingerprints.0;
-            points[*index] = Point { fingerprints: (first, Some(point.fingerprints.0)), ..point };
-        }
-    }
-    Ok(rivals.into_iter().zip(rounds).map(|(rival, points)| Judged::new(rival, points, rows)).collect())
+    rivals.into_par_iter().map(both_rounds).collect()
 }
 
 /// The points that a first round leaves: those that are not far off, or else the likeliest; and for what a rival explains
@@ -458,28 +456,41 @@ fn judge(stage: &Stage, rival: &Rival, values: &[Value], round: Round) -> Result
         point.log_likelihood += cloud.log_likelihood();
         let bits = played.vectors.iter().flatten().map(|value| value.to_bits());
         point.fingerprints.0 = bits.fold(point.fingerprints.0, fold);
-        for (index, name) in cell.names.iter().enumerate() {
-            let simulated = quantiles(played.vectors.iter().map(|vector| vector[index]).collect());
-            let (cell, name) = (&cell.name, name.clone());
-            let observed = stage.cells[number].observed[index];
-            point.checks.push(Check { cell: cell.clone(), name, observed, simulated });
-        }
+        point.checks.extend(checks(cell, &played));
         if played.compared > 0 {
-            let exact = point.exact.get_or_insert(Exact {
-                compared: 0,
-                explained: 0,
-                contradicted_at: None,
-                deterministic: true,
-            });
-            exact.compared += played.compared;
-            exact.explained += played.explained;
-            exact.deterministic &= played.deterministic;
-            exact.contradicted_at = exact.contradicted_at.take().or(played.contradicted_at);
+            point.exact.get_or_insert_default().add(played);
         }
     }
     point.dropped = round == Round::First && is_far_off(&to_others);
     point.p = if point.dropped { 1.0 / distances.len() as f64 } else { p_value(&distances) };
     Ok(point)
+}
+
+/// Observed against simulated, number by number.
+fn checks<'a>(cell: &'a Staged, played: &'a Played) -> impl Iterator<Item = Check> + 'a {
+    cell.names.iter().enumerate().map(|(index, name)| Check {
+        cell: cell.name.clone(),
+        name: name.clone(),
+        observed: cell.observed[index],
+        simulated: quantiles(played.vectors.iter().map(|vector| vector[index]).collect()),
+    })
+}
+
+impl Default for Exact {
+    /// Nothing compared yet.
+    fn default() -> Self {
+        Self { compared: 0, explained: 0, contradicted_at: None, deterministic: true }
+    }
+}
+
+impl Exact {
+    /// Adds what one cell gave.
+    fn add(&mut self, played: Played) {
+        self.compared += played.compared;
+        self.explained += played.explained;
+        self.deterministic &= played.deterministic;
+        self.contradicted_at = self.contradicted_at.take().or(played.contradicted_at);
+    }
 }
 
 /// The 5 %, 50 % and 95 % quantiles.
