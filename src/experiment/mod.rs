@@ -4,7 +4,7 @@
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
 //! [`statistics`], and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
 //! plays, many [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
-//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] are judged by an
+//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
 //! provider moves the answer most.
 //!
@@ -26,6 +26,7 @@ pub mod play;
 pub mod unknown_lifetime;
 pub mod tables;
 pub mod folder;
+pub mod grid;
 pub mod objective;
 pub mod choices;
 pub mod race;
