@@ -74,6 +74,9 @@ struct Common {
     /// Replications, in place of the scenario's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     seeds: Option<u32>,
+    /// Simulate this share of the keys, such as 1/64, and estimate what all of them do; the same as --set sample=SHARE
+    #[arg(long, value_name = "SHARE")]
+    sample: Option<String>,
     /// How to print the answer [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -86,7 +89,8 @@ impl Common {
     /// What the flags lay over a scenario.
     fn changes(&self) -> Result<Vec<Change>> {
         let seeds = self.seeds.map(|seeds| Ok(Change::new("seeds", i64::from(seeds), "--seeds")));
-        self.changes.iter().map(|change| Change::parse(change)).chain(seeds).collect()
+        let sample = self.sample.as_ref().map(|share| Ok(Change::new("sample", share.as_str(), "--sample")));
+        self.changes.iter().map(|change| Change::parse(change)).chain(seeds).chain(sample).collect()
     }
 
     fn load(&self, scenario: &str) -> Result<Loaded> {

@@ -55,8 +55,7 @@ impl Replay {
                 _ => Ok(()),
             }
         })?;
-        let rows: Vec<_> = reports.into_iter().map(|report| report.row).collect();
-        self.common.print(&table(&rows))
+        self.common.print(&table(&loaded, &reports))
     }
 
     /// The trace as a scenario.

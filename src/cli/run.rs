@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use crate::cli::Common;
 use crate::cli::output::{Field, Table};
 use crate::error::{Error, Result};
-use crate::experiment::metrics::{COLUMNS, Column, Row, summarize};
+use crate::experiment::metrics::{COLUMNS, Column, summarize};
 use crate::experiment::requests::RequestLog;
 use crate::experiment::run::{Report, replicate};
+use crate::experiment::sample::half_width;
 use crate::experiment::scenario::Loaded;
 
 /// Play one scenario and print its numbers with their 95 % intervals
@@ -38,8 +39,7 @@ impl Run {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())
         })?;
-        let rows: Vec<_> = reports.into_iter().map(|report| report.row).collect();
-        self.common.print(&table(&rows))
+        self.common.print(&table(&loaded, &reports))
     }
 }
 
@@ -79,20 +79,22 @@ pub(super) fn skipped_words((count, first): &(u64, Vec<String>)) -> Vec<String> 
     named.chain(total).collect()
 }
 
-/// One line a metric.
-pub(super) fn table(rows: &[Row]) -> Table {
-    let rows: Vec<_> = rows.iter().collect();
-    let mut table = Table::new(["metric", "mean", "ci95", "meaning"]);
+/// One line a metric. Beside the interval over replications, which the error of a sample widens, stands that error
+/// alone: what the full run of the same seeds would say.
+pub(super) fn table(loaded: &Loaded, reports: &[Report]) -> Table {
+    let rows: Vec<_> = reports.iter().map(|report| &report.row).collect();
+    let estimated: Vec<_> = reports.iter().filter_map(|report| report.estimated.as_ref()).collect();
+    let share = loaded.scenario.sampled();
+    let sampled = share.map(|_| "sample_ci95");
+    let mut table = Table::new(["metric", "mean", "ci95"].into_iter().chain(sampled).chain(["meaning"]));
     for Column { name, meaning, .. } in COLUMNS {
         let Some(summary) = summarize(&rows, name) else { continue };
         let places = if name.ends_with("tokens") || name.ends_with("requests") { 0 } else { 4 };
         let number = |value| Field::Number(value, places);
-        table.row([
-            Field::from(*name),
-            number(Some(summary.mean)),
-            number(summary.half_width),
-            Field::from(*meaning),
-        ]);
+        let mut line = vec![Field::from(*name), number(Some(summary.mean)), number(summary.half_width)];
+        line.extend(share.map(|share| number(half_width(&estimated, share, name))));
+        line.push(Field::from(*meaning));
+        table.row(line);
     }
     table
 }

@@ -205,6 +205,22 @@ impl Keying {
         }
     }
 
+    /// The key that all requests of a session go by, where it is settled when the session starts: what is then made
+    /// part of a key (a branch, a fingerprint, a rotation) tells only requests of this key apart.
+    pub fn settled(&self, workload: u32, user: u32, session: u64) -> Option<PromptCacheKey> {
+        match self.strategy {
+            Strategy::None => Some(PromptCacheKey::None),
+            Strategy::Constant => Some(PromptCacheKey::Constant),
+            Strategy::Label => Some(PromptCacheKey::Label(workload)),
+            Strategy::PerUser => Some(PromptCacheKey::User(workload, user)),
+            Strategy::PerSession | Strategy::PerBranch | Strategy::PerNode => {
+                Some(PromptCacheKey::Session(workload, session))
+            }
+            Strategy::Buckets => self.settled_bucket(workload, user, session).map(PromptCacheKey::Bucket),
+            Strategy::PerCall | Strategy::Recorded => None,
+        }
+    }
+
     /// A key with the fingerprint of the beginning of request number `call`'s prompt made part of it.
     pub fn fingerprinted(
         &self,
@@ -227,15 +243,23 @@ impl Keying {
 
     fn bucket(&self, caller: &Caller<'_>, turn: &mut u64) -> u32 {
         let buckets = u64::from(self.buckets);
-        let hashed = |value: u64| (mix(value) % buckets) as u32;
-        match self.assign {
-            Assign::User => hashed(u64::from(caller.workload) << 32 | u64::from(caller.user)),
-            Assign::Session => hashed(fold(u64::from(caller.workload), caller.session)),
-            Assign::RoundRobin => {
-                *turn += 1;
-                ((*turn - 1) % buckets) as u32
+        let Caller { workload, user, session, draws, .. } = *caller;
+        self.settled_bucket(workload, user, session).unwrap_or_else(|| {
+            if self.assign == Assign::Random {
+                return draws.below(Purpose::Bucket, 0, buckets) as u32;
             }
-            Assign::Random => caller.draws.below(Purpose::Bucket, 0, buckets) as u32,
+            *turn += 1;
+            ((*turn - 1) % buckets) as u32
+        })
+    }
+
+    /// The bucket of a session that keeps to one.
+    fn settled_bucket(&self, workload: u32, user: u32, session: u64) -> Option<u32> {
+        let hashed = |value: u64| (mix(value) % u64::from(self.buckets)) as u32;
+        match self.assign {
+            Assign::User => Some(hashed(u64::from(workload) << 32 | u64::from(user))),
+            Assign::Session => Some(hashed(fold(u64::from(workload), session))),
+            Assign::RoundRobin | Assign::Random => None,
         }
     }
 }

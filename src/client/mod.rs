@@ -5,7 +5,7 @@
 //! [`shared_prefix`], [`chat`], [`agent`] and [`fork_tree`] are models of traffic; [`reaction`] is what a session does
 //! about what it sees, and [`gateway`] what stands between it and the provider, with the sessions it holds [`upstream`].
 //! [`workload`] is what can be
-//! configured; [`traffic`] plays it, one [`request`] at a time.
+//! configured; [`traffic`] plays it, one [`request`] at a time, or a [`sample`] of it.
 
 pub mod arrival;
 pub mod key;
@@ -18,6 +18,7 @@ pub mod fork_tree;
 pub mod reaction;
 pub mod gateway;
 pub mod workload;
+pub mod sample;
 pub mod request;
 pub mod upstream;
 pub mod session;

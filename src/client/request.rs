@@ -56,6 +56,8 @@ pub struct Request {
     pub workload: u32,
     /// Number of the session.
     pub session: u64,
+    /// Its group in a sample.
+    pub group: u8,
     /// Call within the session, from 0.
     pub turn: u32,
     /// Why it is sent.

@@ -3,6 +3,7 @@
 use crate::client::conversation::Conversation;
 use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
+use crate::client::sample::WHOLE;
 use crate::client::upstream::Context;
 use crate::prompt::Cursor;
 use crate::provider::routing::RoutingKey;
@@ -14,6 +15,8 @@ use crate::units::Tokens;
 pub struct Session {
     /// Number of its workload.
     pub workload: u32,
+    /// Its group in a sample.
+    pub(super) group: u8,
     pub(super) number: u64,
     pub(super) key: SessionKey,
     /// Identity of whoever sends it: one for all requests of a recorded session, and for all nodes of a tree.
@@ -86,6 +89,7 @@ impl Session {
     pub fn vacant(workload: u32) -> Self {
         Self {
             workload,
+            group: WHOLE,
             number: 0,
             key: SessionKey(0),
             person: SessionKey(0),

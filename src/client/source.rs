@@ -26,6 +26,8 @@ use crate::units::{SimTime, Span, Tokens};
 pub(super) struct Source {
     pub kind: Kind,
     pub keying: Keying,
+    /// Whether its sessions are left out unless their key is in the sample.
+    pub sampled: bool,
     pub reaction: Reaction,
     breakpoints: Vec<Breakpoint>,
     /// Digest of the partition's name.
@@ -93,6 +95,7 @@ impl Source {
         Ok(Self {
             kind,
             keying: client.keying(workload).clone(),
+            sampled: false,
             reaction: workload.reaction.clone(),
             breakpoints: client.marked(workload).to_vec(),
             partition: digest(&workload.partition),

@@ -13,6 +13,7 @@ use crate::client::gateway::{Continuation, Gateway};
 use crate::client::key::{Caller, PromptCacheKey};
 use crate::client::reaction::{AfterMiss, KeepAlive, Seeing};
 use crate::client::request::{Occasion, Place, Request};
+use crate::client::sample::{Sample, Share, whole};
 use crate::client::session::{Continued, Due, Session};
 use crate::client::source::{Asked, Kind, Source};
 use crate::client::upstream::Upstream;
@@ -27,6 +28,8 @@ use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
 /// All sessions of one run.
 pub struct Traffic {
     sources: Vec<Source>,
+    /// If not all is simulated.
+    sample: Option<Sample>,
     sessions: u64,
     calls: u64,
     /// Nothing generated is sent at or after this.
@@ -89,6 +92,7 @@ impl Traffic {
         let source = |name: &String| Source::new(client, name, duration, wanted, seed, folder);
         Ok(Self {
             sources: client.workload.keys().map(source).collect::<Result<_>>()?,
+            sample: None,
             sessions: 0,
             calls: 0,
             end: SimTime::ZERO + duration,
@@ -96,6 +100,20 @@ impl Traffic {
             upstream: FxHashMap::default(),
             joins: FxHashMap::default(),
         })
+    }
+
+    /// The same with only so large a share of the keys, which `salt` chooses, wherever keys can be sampled.
+    pub fn sampled(mut self, client: &Client, share: Share, salt: u64) -> Self {
+        for (source, workload) in self.sources.iter_mut().zip(client.workload.values()) {
+            source.sampled = whole(workload, &source.keying, share).is_none();
+        }
+        self.sample = Some(Sample::new(share, salt));
+        self
+    }
+
+    /// What was sampled so far.
+    pub fn sample(&self) -> Option<&Sample> {
+        self.sample.as_ref()
     }
 
     /// Number of workloads.
@@ -119,10 +137,9 @@ impl Traffic {
     /// Makes `session` the next one of its workload: when it starts. Other sessions that start with it come into
     /// `next`. Nothing when the workload has ended.
     pub fn start_next(&mut self, session: &mut Session, next: &mut Next) -> Result<Option<SimTime>> {
-        let source = &mut self.sources[session.workload as usize];
-        let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
-        let forks_at_once = matches!(&source.kind, Kind::ForkTree(tree, _) if !tree.root_call);
-        self.sessions += 1;
+        let Some(now) = self.next_session(session)? else { return Ok(None) };
+        let kind = &self.sources[session.workload as usize].kind;
+        let forks_at_once = matches!(kind, Kind::ForkTree(tree, _) if !tree.root_call);
         if !forks_at_once {
             return Ok(Some(now));
         }
@@ -134,6 +151,23 @@ impl Traffic {
         let (at, first) = next.remove(others);
         *session = first;
         Ok(Some(at))
+    }
+
+    /// Makes `session` the next one of its workload, of those that are not left out: when it starts.
+    fn next_session(&mut self, session: &mut Session) -> Result<Option<SimTime>> {
+        let source = &mut self.sources[session.workload as usize];
+        loop {
+            let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
+            self.sessions += 1;
+            let Some(sample) = self.sample.as_mut().filter(|_| source.sampled) else { return Ok(Some(now)) };
+            let key = source.keying.settled(session.workload, session.user, session.number);
+            if let Some(group) = sample.take(key.expect("only settled keys are sampled").digest()) {
+                session.group = group;
+                return Ok(Some(now));
+            }
+            // Texts that are sent in turn go on as if it had called.
+            source.calls += 1;
+        }
     }
 
     /// The places from which conversations go on that belong to no session in the queue.
@@ -258,6 +292,7 @@ impl Traffic {
             line,
             workload: session.workload,
             session: session.number,
+            group: session.group,
             turn: session.sent.turn,
             occasion,
             attempt: 0,

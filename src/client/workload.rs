@@ -16,6 +16,7 @@ use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
 use crate::input::recording::Trace;
 use crate::provider::failure::Execution;
+use crate::units::Tokens;
 
 /// Everything a user can change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -201,6 +202,18 @@ impl Workload {
             _ if self.users == 0 => field("users", "must be 1 or more"),
             _ => Ok(()),
         }
+    }
+
+    /// Tokens of text that its sessions share at the beginning of their prompts.
+    pub fn shared_tokens(&self) -> Tokens {
+        let Self { shared_prefix, chat, agent, fork_tree, .. } = self;
+        let of = [
+            shared_prefix.as_ref().map(|kind| kind.prefix_tokens),
+            chat.as_ref().map(|kind| kind.prefix_tokens),
+            agent.as_ref().map(|kind| kind.prefix_tokens),
+            fork_tree.as_ref().map(|kind| kind.prefix_tokens),
+        ];
+        of.into_iter().flatten().next().unwrap_or(0)
     }
 
     /// Whether calls follow one another in sessions that know of their earlier ones.

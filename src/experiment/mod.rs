@@ -1,8 +1,8 @@
 //! The questions: a run, a sweep, a recommendation; and the answers, written as CSV.
 //!
-//! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep; [`preflight`] warns before a
+//! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep and where [`coupling`] says what cannot be sampled; [`preflight`] warns before a
 //! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
-//! [`statistics`], and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
+//! [`statistics`] (of a [`sample`], if that is all there is), and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
 //! plays, many [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
 //! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
@@ -12,11 +12,13 @@
 //! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
 //! [`fitted`].
 
+pub mod coupling;
 pub mod scenario;
 pub mod axes;
 pub mod preflight;
 pub mod statistics;
 pub mod metrics;
+pub mod sample;
 pub mod run;
 pub mod results;
 pub mod requests;

@@ -7,6 +7,7 @@ use crate::client::reaction::AfterMiss;
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
+use crate::experiment::coupling;
 use crate::experiment::scenario::{Loaded, Scenario};
 use crate::provider::profile::Provider;
 use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
@@ -50,7 +51,9 @@ fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
     };
     let general =
         [other_retention(loaded), shortest_by_default(loaded), low_floor(loaded), relative_prices(loaded)];
-    let general = general.into_iter().flatten();
+    let sampled =
+        loaded.scenario.sampled().map(|share| coupling::notes(client, &loaded.scenario.provider, share));
+    let general = general.into_iter().flatten().chain(sampled.into_iter().flatten());
     general.chain(client.workload.iter().flat_map(of_workload)).collect()
 }
 

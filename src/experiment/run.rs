@@ -1,8 +1,11 @@
 //! One replication of a scenario.
 
+use crate::client::sample::GROUPS;
 use crate::client::traffic::Traffic;
 use crate::error::Result;
+use crate::experiment::coupling::{fleet, knows_times};
 use crate::experiment::metrics::{Metrics, Row};
+use crate::experiment::sample::{Estimated, estimate};
 use crate::experiment::scenario::Loaded;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
@@ -15,8 +18,10 @@ use crate::units::{SimTime, Span};
 /// What a replication gives beside the outcomes it showed.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The numbers.
+    /// The numbers, estimated if only a sample was simulated.
     pub row: Row,
+    /// The estimate with what its error follows from, if only a sample was simulated.
+    pub estimated: Option<Estimated>,
     /// Bad trace lines that were skipped on request: their number, and messages for the first few.
     pub skipped: (u64, Vec<String>),
 }
@@ -24,12 +29,12 @@ pub struct Report {
 /// Plays one replication and shows every outcome, those of the warm-up included, to `observe`.
 pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Outcome)) -> Result<Report> {
     let mut simulation = simulation(loaded, replication)?;
-    let mut metrics = metrics(loaded);
+    let mut parts = metrics(loaded);
     simulation.run(|outcome| {
-        metrics.count(outcome);
+        parts[usize::from(outcome.group)].count(outcome);
         observe(outcome);
     })?;
-    Ok(report(loaded, &simulation, &mut metrics))
+    Ok(report(loaded, &simulation, &mut parts))
 }
 
 /// Plays one replication under each of these constant lifetimes in place of the scenario's, in one pass: one report
@@ -44,21 +49,23 @@ pub fn replicate_lifetimes(
     let mut simulation = Lifetimes::new(simulation(loaded, replication)?, lifetimes);
     let mut counted: Vec<_> = lifetimes.iter().map(|_| metrics(loaded)).collect();
     simulation.run(|number, outcome| {
-        counted[number].count(outcome);
+        counted[number][usize::from(outcome.group)].count(outcome);
         observe(number, outcome);
     })?;
-    Ok(counted.iter_mut().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
+    Ok(counted.iter_mut().map(|parts| report(loaded, simulation.simulation(), parts)).collect())
 }
 
-/// Nothing counted yet.
-fn metrics(loaded: &Loaded) -> Metrics {
+/// Nothing counted yet: of what is simulated whole and, if there is a sample, of each of its groups.
+fn metrics(loaded: &Loaded) -> Vec<Metrics> {
     let scenario = &loaded.scenario;
-    let prices = scenario.providers().map(|(at, provider)| (at, provider.chosen_model().prices())).collect();
-    Metrics::new(prices, start(loaded), scenario.warmup)
+    let prices: Vec<_> =
+        scenario.providers().map(|(at, provider)| (at, provider.chosen_model().prices())).collect();
+    let groups = scenario.sampled().map_or(0, |_| GROUPS);
+    (0..=groups).map(|_| Metrics::new(prices.clone(), start(loaded), scenario.warmup)).collect()
 }
 
 /// The report on a simulation that has run.
-fn report(loaded: &Loaded, simulation: &Simulation, metrics: &mut Metrics) -> Report {
+fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Report {
     let duration = loaded.scenario.duration;
     let measured_until =
         (start(loaded).is_some() && duration != Span::UNLIMITED).then(|| SimTime::ZERO + duration);
@@ -67,7 +74,14 @@ fn report(loaded: &Loaded, simulation: &Simulation, metrics: &mut Metrics) -> Re
         skipped.0 += lines.count;
         skipped.1.extend(lines.first.iter().cloned());
     }
-    Report { row: metrics.row(measured_until, skipped.0), skipped }
+    // Lines are skipped by traces, which are played whole.
+    let mut lines = skipped.0;
+    let row = |part: &mut Metrics| part.row(measured_until, std::mem::take(&mut lines));
+    let mut rows: Vec<_> = parts.iter_mut().map(row).collect();
+    let times_are_known = loaded.scenario.providers().all(|(_, provider)| knows_times(provider));
+    let estimated = simulation.traffic().sample().map(|sample| estimate(&rows, sample, times_are_known));
+    let row = estimated.as_ref().map_or_else(|| rows.swap_remove(0), |estimated| estimated.row.clone());
+    Report { row, estimated, skipped }
 }
 
 /// When the traffic starts: at time zero, or (`None`) with its first request, where all of it is recorded.
@@ -89,8 +103,18 @@ pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
         &seed,
         &loaded.folder,
     )?;
+    let traffic = match scenario.sampled() {
+        Some(share) => {
+            let salt = seed.session_keys(digest("sample")).next_key();
+            traffic.sampled(&scenario.client, share, salt.0)
+        }
+        None => traffic,
+    };
     let regime = |(at, provider): (Span, &Provider)| {
-        let provider = provider.clone();
+        let mut provider = provider.clone();
+        if let Some(share) = scenario.sampled() {
+            provider.routing.machines = fleet(&scenario.client, &provider, share);
+        }
         Regime { at, terms: loaded.terms(&provider), provider }
     };
     let regimes = scenario.providers().map(regime).collect();

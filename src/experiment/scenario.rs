@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use crate::client::key::{Assign, Keying, Strategy};
+use crate::client::sample::Share;
 use crate::client::workload::{Client, Workload, validate_marks};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
+use crate::experiment::coupling;
 use crate::provider::profile::{Profile, Provider};
 use crate::provider::routing::{MOST_MACHINES, Overflow, Routing, Rule};
 use crate::random::{SpanDistribution, digest, fold};
@@ -37,6 +39,9 @@ pub struct Scenario {
     /// Replications, each with its own seed.
     #[serde(default = "ten")]
     pub seeds: u32,
+    /// Share of the keys that is simulated, such as "1/64", in place of all: chosen by a hash, each with all its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Share>,
     /// Whether every uncached token is attributed to a cause.
     #[serde(default = "yes")]
     pub attribution: bool,
@@ -53,6 +58,11 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// The share of the keys that is simulated, if that is not all of them.
+    pub fn sampled(&self) -> Option<Share> {
+        self.sample.filter(|share| !share.is_all())
+    }
+
     /// The provider from the start on, then every later one, each with its time after the start.
     pub fn providers(&self) -> impl Iterator<Item = (Span, &Provider)> {
         let later = self.regime.iter().map(|regime| (regime.at, &regime.provider));
@@ -176,7 +186,9 @@ impl Loaded {
             document.set(path, value.clone(), origin)?;
         }
         let scenario = resolve(&document, folder)?;
-        let flagged = changes.iter().filter(|change| change.origin.starts_with("--set"));
+        let is_flag =
+            |change: &&Change| ["--set", "--sample"].iter().any(|flag| change.origin.starts_with(flag));
+        let flagged = changes.iter().filter(is_flag);
         let flagged = flagged.map(|change| change.path.clone()).collect();
         Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, flagged, document })
     }
@@ -400,7 +412,10 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
             .map_err(|(below, message)| (place.join(&below.parse().expect("a written path")), message))?;
         validate_provider(scenario, &scenario.regime[number].provider, &place.child("provider"))?;
     }
-    Ok(())
+    let providers = scenario.providers().map(|(_, provider)| provider);
+    scenario.sampled().map_or(Ok(()), |share| {
+        coupling::check(client, providers, share).map_err(|message| at("sample", message))
+    })
 }
 
 /// Checks one provider, and whether every workload can have what it asks of it.

@@ -503,6 +503,7 @@ impl Simulation {
             line: request.line,
             workload: request.workload,
             session: request.session,
+            group: request.group,
             turn: request.turn,
             occasion: request.occasion,
             attempt: request.attempt,

@@ -87,6 +87,8 @@ pub struct Outcome {
     pub workload: u32,
     /// Number of the session.
     pub session: u64,
+    /// Its group in a sample of the traffic; 0 for what is simulated whole.
+    pub group: u8,
     /// Call within the session, from 0.
     pub turn: u32,
     /// Why it was sent.

@@ -1,0 +1,122 @@
+//! What ties the requests of different keys together, so that a sample of the keys cannot stand for all, or only nearly.
+
+use crate::client::gateway::Stickiness;
+use crate::client::sample::{Share, whole};
+use crate::client::workload::{Client, Workload};
+use crate::provider::profile::Provider;
+use crate::provider::routing::{KeyRole, Overflow, Pick, RateOver, Routing, Rule};
+use crate::units::Span;
+
+/// With so many slots no request waits.
+const NEVER_FULL: u32 = 1_000_000;
+
+/// Checks that there is something to sample, and that nothing but the cache ties one key's requests to another's.
+pub fn check<'a>(
+    client: &Client,
+    mut providers: impl Iterator<Item = &'a Provider>,
+    share: Share,
+) -> Result<(), String> {
+    if let Some(why) = turns_are_common(client).or_else(|| providers.find_map(keys_are_coupled)) {
+        return Err(format!("keys cannot be sampled: {why}"));
+    }
+    let why_whole = |(name, workload)| whole(workload, client.keying(workload), share).map(|why| (name, why));
+    let mut reasons = client.workload.iter().map(why_whole);
+    match reasons.clone().all(|reason| reason.is_some()) {
+        false => Ok(()),
+        true => {
+            let (name, why) = reasons.find_map(|reason| reason).expect("there are workloads");
+            Err(format!("there is nothing to sample: workload `{name}`: {why}"))
+        }
+    }
+}
+
+/// Why requests of all keys count together before they reach the provider.
+fn turns_are_common(client: &Client) -> Option<&'static str> {
+    (client.gateway.accounts > 1 && client.gateway.stickiness == Stickiness::RoundRobin)
+        .then_some("client.gateway.stickiness = round_robin deals all requests out in turn")
+}
+
+/// Why one key's requests go elsewhere because of another's.
+fn keys_are_coupled(provider: &Provider) -> Option<&'static str> {
+    let Routing { rule, machines, overflow, rate_over, pool, pick, .. } = provider.routing;
+    let overflows = rule == Rule::Home && overflow != Overflow::None && machines > 1;
+    let reasons = [
+        (
+            overflows && rate_over == RateOver::Machine,
+            "provider.routing.rate_over = machine counts the requests of all keys on a machine",
+        ),
+        (rule == Rule::BoundedLoad, "provider.routing.rule = bounded_load looks at the load of all keys"),
+        (rule == Rule::RoundRobin, "provider.routing.rule = round_robin deals all requests out in turn"),
+        (
+            rule == Rule::Pool && pool > 1 && pick == Pick::LeastLoaded,
+            "provider.routing.pick = least_loaded looks at the load of all keys",
+        ),
+        (
+            provider.write.capacity_tokens.is_some(),
+            "provider.write.capacity_tokens is room that the keys of a machine share",
+        ),
+    ];
+    reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))
+}
+
+/// What to know of a sample that is allowed, but not exact in everything.
+pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> {
+    let whole = |workload: &Workload| whole(workload, client.keying(workload), share);
+    let unsampled = client.workload.iter().filter_map(|(name, workload)| {
+        whole(workload).map(|why| format!("sample: workload `{name}` is simulated whole: {why}"))
+    });
+    let machines = f64::from(fleet(client, provider, share));
+    let thin = machines / (f64::from(provider.routing.machines) * share.value());
+    let by_luck = (finds_by_luck(client, provider, share) && thin > 1.1).then(|| {
+        format!(
+            "sample: text that keys share is found by luck, where another key has brought it to the same machine \
+             (provider.routing.key_role = routing); the sample's machines see {thin:.1} times less traffic, and its \
+             hit ratios are too low if shared text then expires"
+        )
+    });
+    let waits = (!knows_times(provider)).then(|| {
+        format!(
+            "sample: how long requests wait for the {} slots of a machine is not known: times are left out, and \
+             sessions go on without the wait (see provider.latency.slots)",
+            provider.latency.slots
+        )
+    });
+    unsampled.chain(by_luck).chain(waits).collect()
+}
+
+/// Whether sampled keys may find, on their own machines, what others have sent there.
+fn finds_by_luck(client: &Client, provider: &Provider, share: Share) -> bool {
+    let shares_text = |workload: &Workload| {
+        whole(workload, client.keying(workload), share).is_none() && workload.shared_tokens() > 0
+    };
+    provider.routing.key_role == KeyRole::Routing && client.workload.values().any(shares_text)
+}
+
+/// Machines that a key should find at least: one that overflows has somewhere to go.
+const FEWEST_MACHINES: u32 = 4;
+
+/// Machines of a partition's fleet in a sample. Where keys find each other's text by luck, the same share of the
+/// machines serves the share of the keys, so that as many keys as ever meet on a machine. That needs rules under which
+/// a key keeps to its machines, however many others there are, and keys that are all sampled.
+pub fn fleet(client: &Client, provider: &Provider, share: Share) -> u32 {
+    let Routing { rule, machines, overflow, fanout, pool, explore, churn, .. } = provider.routing;
+    let keeps_to = match (rule, overflow) {
+        (Rule::Home, Overflow::None) => 1,
+        (Rule::Home, Overflow::Cascade) => FEWEST_MACHINES,
+        (Rule::Home, Overflow::Random) => fanout.saturating_add(1),
+        (Rule::Pool, _) => pool,
+        (Rule::BoundedLoad | Rule::Random | Rule::RoundRobin, _) => return machines,
+    };
+    let is_sampled = |workload: &Workload| whole(workload, client.keying(workload), share).is_none();
+    let wanders = explore > 0.0 || churn != Span::UNLIMITED;
+    if wanders || !finds_by_luck(client, provider, share) || !client.workload.values().all(is_sampled) {
+        return machines;
+    }
+    let its_share = (f64::from(machines) * share.value()).round() as u32;
+    its_share.max(keeps_to).min(machines)
+}
+
+/// Whether times are those of the full run: no request waits for another one.
+pub fn knows_times(provider: &Provider) -> bool {
+    provider.latency.slots >= NEVER_FULL
+}
