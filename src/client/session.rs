@@ -108,6 +108,8 @@ impl Session {
     /// Makes this another session of its workload, at its beginning, `levels` of children below it.
     pub(super) fn begin(&mut self, number: u64, key: SessionKey, person: SessionKey, levels: u32) {
         (self.number, self.key, self.person) = (number, key, person);
+        // The one before it may have been cut off at the end of the traffic, in the middle of a turn.
+        self.calls_left = 0;
         // Sessions of one call most often leave nothing behind.
         if self.seen.is_some() {
             self.seen = None;
