@@ -66,6 +66,9 @@ const FEWEST_KEYS: f64 = 64.0;
 /// The group of what is simulated whole; those of a sample follow.
 pub const WHOLE: u8 = 0;
 
+/// The group of what is not simulated.
+pub const LEFT_OUT: u8 = u8::MAX;
+
 /// Why a workload is simulated whole; `None` if its keys are sampled.
 pub fn whole(workload: &Workload, keying: &Keying, share: Share) -> Option<String> {
     if workload.trace.is_some() {
@@ -94,7 +97,7 @@ pub fn whole(workload: &Workload, keying: &Keying, share: Share) -> Option<Strin
 pub struct Sample {
     share: Share,
     salt: u64,
-    /// Sessions of all keys, and those of each group of the sample.
+    /// Sessions of all keys.
     pub sessions: u64,
     /// Sessions of each group of the sample.
     pub taken: [u64; GROUPS],
@@ -106,16 +109,16 @@ impl Sample {
         Self { share, salt, sessions: 0, taken: [0; GROUPS] }
     }
 
-    /// Counts a session whose requests go by this key: its group, if the key is in the sample.
-    pub fn take(&mut self, key: u64) -> Option<u8> {
+    /// Counts a session whose requests go by this key: its group.
+    pub fn group(&mut self, key: u64) -> u8 {
         self.sessions += 1;
         let hash = fold(self.salt, key);
         if !self.share.takes(hash) {
-            return None;
+            return LEFT_OUT;
         }
         let group = mix(hash) as usize % GROUPS;
         self.taken[group] += 1;
-        Some(WHOLE + 1 + group as u8)
+        WHOLE + 1 + group as u8
     }
 }
 
@@ -138,7 +141,7 @@ mod tests {
     fn a_sample_takes_its_share_in_even_groups_and_larger_ones_contain_it() {
         let take = |share: &str| {
             let mut sample = Sample::new(share.parse().unwrap(), 7);
-            let taken: Vec<bool> = (0..64_000).map(|key| sample.take(key).is_some()).collect();
+            let taken: Vec<bool> = (0..64_000).map(|key| sample.group(key) != LEFT_OUT).collect();
             (taken, sample)
         };
         let ((small, sample), (large, _), (all, _)) = (take("1/8"), take("1/2"), take("5/5"));

@@ -3,7 +3,7 @@
 use crate::client::conversation::Conversation;
 use crate::client::reaction::{KeepAlive, Seen};
 use crate::client::request::{Place, Request};
-use crate::client::sample::WHOLE;
+use crate::client::sample::{LEFT_OUT, WHOLE};
 use crate::client::upstream::Context;
 use crate::prompt::Cursor;
 use crate::provider::routing::RoutingKey;
@@ -133,6 +133,11 @@ impl Session {
     pub fn touch(&self) -> u64 {
         let Self { number, sent, conversation, .. } = self;
         number ^ u64::from(sent.turn) ^ u64::from(conversation.end().depth)
+    }
+
+    /// Whether it starts and does nothing, since its key is not in the sample.
+    pub fn is_left_out(&self) -> bool {
+        self.group == LEFT_OUT
     }
 
     /// The routing key of its last response.

@@ -137,10 +137,12 @@ impl Traffic {
     /// Makes `session` the next one of its workload: when it starts. Other sessions that start with it come into
     /// `next`. Nothing when the workload has ended.
     pub fn start_next(&mut self, session: &mut Session, next: &mut Next) -> Result<Option<SimTime>> {
-        let Some(now) = self.next_session(session)? else { return Ok(None) };
-        let kind = &self.sources[session.workload as usize].kind;
-        let forks_at_once = matches!(kind, Kind::ForkTree(tree, _) if !tree.root_call);
-        if !forks_at_once {
+        let source = &mut self.sources[session.workload as usize];
+        let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
+        let forks_at_once = matches!(&source.kind, Kind::ForkTree(tree, _) if !tree.root_call);
+        self.sessions += 1;
+        self.choose(session);
+        if !forks_at_once || session.is_left_out() {
             return Ok(Some(now));
         }
         let others = next.len();
@@ -153,21 +155,14 @@ impl Traffic {
         Ok(Some(at))
     }
 
-    /// Makes `session` the next one of its workload, of those that are not left out: when it starts.
-    fn next_session(&mut self, session: &mut Session) -> Result<Option<SimTime>> {
+    /// Leaves a session out whose key is not in the sample.
+    fn choose(&mut self, session: &mut Session) {
         let source = &mut self.sources[session.workload as usize];
-        loop {
-            let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
-            self.sessions += 1;
-            let Some(sample) = self.sample.as_mut().filter(|_| source.sampled) else { return Ok(Some(now)) };
-            let key = source.keying.settled(session.workload, session.user, session.number);
-            if let Some(group) = sample.take(key.expect("only settled keys are sampled").digest()) {
-                session.group = group;
-                return Ok(Some(now));
-            }
-            // Texts that are sent in turn go on as if it had called.
-            source.calls += 1;
-        }
+        let Some(sample) = self.sample.as_mut().filter(|_| source.sampled) else { return };
+        let key = source.keying.settled(session.workload, session.user, session.number);
+        session.group = sample.group(key.expect("only settled keys are sampled").digest());
+        // Texts that are sent in turn go on as if it had called.
+        source.calls += u64::from(session.is_left_out());
     }
 
     /// The places from which conversations go on that belong to no session in the queue.

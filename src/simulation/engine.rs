@@ -347,7 +347,8 @@ impl Simulation {
         let mut starts = std::mem::take(&mut self.agenda.starts);
         let Start { event, session } = &mut starts[position];
         let now = event.time;
-        let next = call(self, session, now).map(|at| {
+        let called = if session.is_left_out() { None } else { call(self, session, now) };
+        let next = called.map(|at| {
             let vacant = Session::vacant(session.workload);
             (at, self.agenda.sessions.put(std::mem::replace(session, vacant)))
         });
