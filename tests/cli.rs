@@ -1408,3 +1408,58 @@ fn a_fit_writes_tables_a_profile_that_loads_and_an_ensemble() {
     assert_eq!(quiet[0].answered(), quiet[1].answered());
     assert_eq!(quiet[0].stderr, "");
 }
+
+// Samples.
+
+/// A sample of sessions with keys of their own.
+const SAMPLED: [&str; 7] = [
+    "--set",
+    "client.key.strategy=per_session",
+    "--set",
+    "client.workload.calls.arrivals.rate=20/s",
+    "--quiet",
+    "--sample",
+    "1/4",
+];
+
+#[test]
+fn a_sample_states_its_error_beside_every_number() {
+    let case = Case::new().file("s.toml", SCENARIO);
+    let said = case.run(&and(RUN, &SAMPLED));
+    let rows = csv_rows(said.answered());
+    assert_eq!(rows[0], ["metric", "mean", "ci95", "sample_ci95", "meaning"]);
+    let requests: Vec<f64> = rows[1][1..4].iter().map(|field| field.parse().unwrap()).collect();
+    // 20 a second for nine minutes; as each session is one request, their number leaves no error to speak of.
+    assert!((requests[0] - 10_800.0).abs() < 300.0 && requests[2] < 200.0, "{requests:?}");
+    let all = case.run(&and(&and(RUN, &SAMPLED[..5]), &["--sample", "1/1"]));
+    assert_eq!(csv_rows(all.answered())[0], ["metric", "mean", "ci95", "meaning"]);
+}
+
+#[test]
+fn a_share_of_the_keys_can_be_swept() {
+    let axis = "[[sweep.axis]]\npath = 'sample'\nvalues = ['1/1', '1/2', '1/4']\n";
+    let scenario = &SCENARIO[..SCENARIO.find("[sweep]").unwrap()];
+    let case = Case::new().file("s.toml", format!("{scenario}{axis}"));
+    let said = case.run(&and(&sweep_into("out"), &SAMPLED[..5]));
+    let hits: Vec<f64> =
+        column(said.answered(), "token_hit_ratio").iter().map(|hits| hits.parse().unwrap()).collect();
+    assert!(hits.iter().all(|other| (other - hits[0]).abs() < 0.01), "{hits:?}");
+    case.refuses(&and(&sweep_into("o"), &SAMPLED), &["sample", "swept too: leave out the flag"]);
+    let said = case.run(&and(&sweep_into("one"), &and(&SAMPLED[..4], &["--seeds", "1"])));
+    assert!(said.stderr.contains("warning: sample: with one seed a sweep has no intervals"), "{said:?}");
+}
+
+#[test]
+fn a_share_that_is_none_is_refused() {
+    let case = Case::new().file("s.toml", SCENARIO);
+    for share in ["0/64", "3/2", "x", "0.5"] {
+        case.refuses(
+            &and(RUN, &["--sample", share]),
+            &["sample: ", "is not a share above 0 and up to 1: write it as \"1/64\""],
+        );
+    }
+    case.refuses(
+        &and(RUN, &["--sample", "1/2"]),
+        &["sample: ", "nothing to sample: workload `calls`: its key"],
+    );
+}

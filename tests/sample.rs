@@ -216,6 +216,7 @@ fn the_full_run_lies_within_the_stated_error() {
     assert_covers(USERS, "", "1/4");
     assert_covers(USERS, "client.key.strategy=per_session", "1/16");
     assert_covers(USERS, BY_LUCK, "1/16");
+    assert_covers(USERS, &format!("{BY_LUCK}\nprovider.latency.slots=32"), "1/8");
     assert_covers(&format!("{USERS}{BESIDE}"), "", "1/4");
 }
 
@@ -283,9 +284,11 @@ fn what_a_sample_cannot_tell_is_missing() {
         ["wait_mean_ms", "max_in_flight", "key_rpm_peak", "ttft_p95_ms"].iter().all(|n| known.contains(n))
     );
     assert!(!known.contains("ttft_mean_ms") && !known.contains("lost_expired_tokens"), "{known:?}");
-    let waiting = missing(&row("attribution=true\nprovider.latency.slots=32"));
-    let times = ["ttft_mean_ms", "total_mean_ms"];
-    assert_eq!(waiting, known.into_iter().chain(times).collect());
+    assert_eq!(missing(&row("attribution=true\nprovider.latency.slots=32")), known, "hardly anybody waits");
+    let with_times: BTreeSet<_> = known.into_iter().chain(["ttft_mean_ms", "total_mean_ms"]).collect();
+    assert_eq!(missing(&row("attribution=true\nprovider.latency.slots=1")), with_times, "many wait");
+    let wandering = "attribution=true\nprovider.latency.slots=32\nprovider.routing.explore=0.1";
+    assert_eq!(missing(&row(wandering)), with_times, "all machines serve a share of the keys");
 }
 
 #[test]
@@ -299,6 +302,9 @@ fn the_fleet_is_sampled_along_where_keys_meet_by_luck() {
     assert_eq!(machines("", "1/64"), 4, "an overflowing key needs machines to go to");
     assert_eq!(machines("provider.routing.rule=pool", "1/64"), 5);
     assert_eq!(machines("provider.routing.overflow=none", "1/64"), 1);
+    let finite = "provider.routing.key_role=identity\nprovider.latency.slots=32";
+    assert_eq!(machines(finite, "1/8"), 8, "keys wait for each other");
+    assert_eq!(machines(finite, "1/64"), 64, "too few would remain");
     for changes in [
         "provider.routing.key_role=identity",
         "provider.routing.rule=random",

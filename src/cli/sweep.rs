@@ -39,7 +39,9 @@ impl Sweep {
         let loaded = super::load(&self.scenario, &self.common.changes()?)?;
         let plan = Plan::new(&loaded)?;
         let idle = preflight::idle_axis(&loaded);
-        self.common.warn(&idle.into_iter().chain(common_warnings(&plan)).collect::<Vec<_>>());
+        let once = plan.cells.iter().find_map(|cell| preflight::sampled_once(&cell.loaded));
+        let general = idle.into_iter().chain(once);
+        self.common.warn(&general.chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
         if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
             talk(&how);

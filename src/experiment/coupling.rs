@@ -65,16 +65,15 @@ pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> 
     let unsampled = client.workload.iter().filter_map(|(name, workload)| {
         whole(workload).map(|why| format!("sample: workload `{name}` is simulated whole: {why}"))
     });
-    let machines = f64::from(fleet(client, provider, share));
-    let thin = machines / (f64::from(provider.routing.machines) * share.value());
-    let by_luck = (finds_by_luck(client, provider, share) && thin > 1.1).then(|| {
+    let thin = thinned(client, provider, share);
+    let by_luck = (finds_by_luck(client, provider, share) && thin > MUCH_THINNER).then(|| {
         format!(
             "sample: text that keys share is found by luck, where another key has brought it to the same machine \
              (provider.routing.key_role = routing); the sample's machines see {thin:.1} times less traffic, and its \
              hit ratios are too low if shared text then expires"
         )
     });
-    let waits = (!knows_times(provider)).then(|| {
+    let waits = (!is_as_busy(client, provider, share)).then(|| {
         format!(
             "sample: how long requests wait for the {} slots of a machine is not known: times are left out, and \
              sessions go on without the wait (see provider.latency.slots)",
@@ -92,12 +91,12 @@ fn finds_by_luck(client: &Client, provider: &Provider, share: Share) -> bool {
     provider.routing.key_role == KeyRole::Routing && client.workload.values().any(shares_text)
 }
 
-/// Machines that a key should find at least: one that overflows has somewhere to go.
+/// Machines that a key which overflows should find at least.
 const FEWEST_MACHINES: u32 = 4;
 
-/// Machines of a partition's fleet in a sample. Where keys find each other's text by luck, the same share of the
-/// machines serves the share of the keys, so that as many keys as ever meet on a machine. That needs rules under which
-/// a key keeps to its machines, however many others there are, and keys that are all sampled.
+/// Machines of a partition's fleet in a sample. Where keys find each other's text by luck, or wait for each other, the
+/// same share of the machines serves the share of the keys, so that as many as ever meet on a machine. That needs keys
+/// that are all sampled, and rules under which a key keeps to its machines, however many others there are.
 pub fn fleet(client: &Client, provider: &Provider, share: Share) -> u32 {
     let Routing { rule, machines, overflow, fanout, pool, explore, churn, .. } = provider.routing;
     let keeps_to = match (rule, overflow) {
@@ -109,14 +108,27 @@ pub fn fleet(client: &Client, provider: &Provider, share: Share) -> u32 {
     };
     let is_sampled = |workload: &Workload| whole(workload, client.keying(workload), share).is_none();
     let wanders = explore > 0.0 || churn != Span::UNLIMITED;
-    if wanders || !finds_by_luck(client, provider, share) || !client.workload.values().all(is_sampled) {
+    if wanders || !client.workload.values().all(is_sampled) {
         return machines;
     }
     let its_share = (f64::from(machines) * share.value()).round() as u32;
-    its_share.max(keeps_to).min(machines)
+    let wait = provider.latency.slots < NEVER_FULL && its_share >= keeps_to;
+    match finds_by_luck(client, provider, share) || wait {
+        true => its_share.max(keeps_to).min(machines),
+        false => machines,
+    }
 }
 
-/// Whether times are those of the full run: no request waits for another one.
-pub fn knows_times(provider: &Provider) -> bool {
-    provider.latency.slots >= NEVER_FULL
+/// How much less traffic a machine sees in a sample.
+fn thinned(client: &Client, provider: &Provider, share: Share) -> f64 {
+    f64::from(fleet(client, provider, share)) / (f64::from(provider.routing.machines) * share.value())
+}
+
+/// From how many times less traffic on it a machine is no longer what it was.
+const MUCH_THINNER: f64 = 1.1;
+
+/// Whether machines have as much to do as in the full run, or have always room.
+pub fn is_as_busy(client: &Client, provider: &Provider, share: Share) -> bool {
+    let thin = thinned(client, provider, share);
+    provider.latency.slots >= NEVER_FULL || (MUCH_THINNER.recip()..=MUCH_THINNER).contains(&thin)
 }

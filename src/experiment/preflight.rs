@@ -66,6 +66,14 @@ pub fn idle_axis(loaded: &Loaded) -> Option<String> {
     )
 }
 
+/// A sample with one replication, whose error a sweep does not show.
+pub fn sampled_once(loaded: &Loaded) -> Option<String> {
+    let Scenario { seeds, .. } = loaded.scenario;
+    (seeds == 1 && loaded.scenario.sampled().is_some()).then(|| {
+        "sample: with one seed a sweep has no intervals, which would show the error of the sample".into()
+    })
+}
+
 /// A default retention that this model, or this organization, cannot have.
 fn other_retention(loaded: &Loaded) -> Option<String> {
     let Scenario { client, provider, .. } = &loaded.scenario;

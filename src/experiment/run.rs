@@ -3,10 +3,10 @@
 use crate::client::sample::GROUPS;
 use crate::client::traffic::Traffic;
 use crate::error::Result;
-use crate::experiment::coupling::{fleet, knows_times};
+use crate::experiment::coupling::{fleet, is_as_busy};
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::sample::{Estimated, estimate};
-use crate::experiment::scenario::Loaded;
+use crate::experiment::scenario::{Loaded, Scenario};
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
@@ -78,8 +78,11 @@ fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Re
     let mut lines = skipped.0;
     let row = |part: &mut Metrics| part.row(measured_until, std::mem::take(&mut lines));
     let mut rows: Vec<_> = parts.iter_mut().map(row).collect();
-    let times_are_known = loaded.scenario.providers().all(|(_, provider)| knows_times(provider));
-    let estimated = simulation.traffic().sample().map(|sample| estimate(&rows, sample, times_are_known));
+    let Scenario { client, .. } = &loaded.scenario;
+    let estimated = loaded.scenario.sampled().zip(simulation.traffic().sample()).map(|(share, sample)| {
+        let is_as_busy = loaded.scenario.providers().all(|(_, provider)| is_as_busy(client, provider, share));
+        estimate(&rows, sample, is_as_busy)
+    });
     let row = estimated.as_ref().map_or_else(|| rows.swap_remove(0), |estimated| estimated.row.clone());
     Report { row, estimated, skipped }
 }

@@ -48,9 +48,14 @@ pub struct Estimated {
     pub without: Vec<Row>,
 }
 
+/// A share of the time to first token that nobody would miss.
+const NEGLIGIBLE: f64 = 0.001;
+
 /// The full run's row from those of what was simulated whole and of each group of the sample, in the order of the
-/// groups. All times are left out unless they are `known`.
-pub fn estimate(parts: &[Row], sample: &Sample, known: bool) -> Estimated {
+/// groups. Times are left out unless the machines are as busy as in the full run and yet hardly anybody waits: who
+/// waits for whom ties the groups together, and their spread would understate the error.
+pub fn estimate(parts: &[Row], sample: &Sample, is_as_busy: bool) -> Estimated {
+    let times_are_known = is_as_busy && hardly_wait(parts);
     let without = |left_out: Option<usize>| {
         let is_in = |group: &usize| left_out != Some(*group);
         let taken: u64 = (0..GROUPS).filter(is_in).map(|group| sample.taken[group]).sum();
@@ -60,9 +65,17 @@ pub fn estimate(parts: &[Row], sample: &Sample, known: bool) -> Estimated {
         if let Some(group) = left_out {
             weights[group + 1] = 0.0;
         }
-        if taken == 0 { Row(vec![None; COLUMNS.len()]) } else { raise(parts, &weights, known) }
+        if taken == 0 { Row(vec![None; COLUMNS.len()]) } else { raise(parts, &weights, times_are_known) }
     };
     Estimated { row: without(None), without: (0..GROUPS).map(|group| without(Some(group))).collect() }
+}
+
+/// Whether waits are a negligible part of the times to first token.
+fn hardly_wait(parts: &[Row]) -> bool {
+    let sum = |name: &str| -> f64 {
+        parts.iter().filter_map(|part| Some(part.get(name)? * part.get("requests")?)).sum()
+    };
+    sum("wait_mean_ms") <= NEGLIGIBLE * sum("ttft_mean_ms")
 }
 
 /// The parts put together, each by its weight.
