@@ -226,6 +226,13 @@ impl Latencies {
         self.max = self.max.max(span);
     }
 
+    fn add(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("the histogram grows with its values");
+        self.zeros += other.zeros;
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
     fn len(&self) -> u64 {
         u64::from(self.zeros) + self.histogram.len()
     }
@@ -464,6 +471,12 @@ impl Metrics {
             None => self.attributed = false,
         }
         self.keys.count(outcome);
+    }
+
+    /// Adds the times of requests that were counted elsewhere, and nothing else of them.
+    pub fn add_times(&mut self, other: &Self) {
+        self.ttft.add(&other.ttft);
+        self.total.add(&other.total);
     }
 
     /// The row. `measured_until` is the end of the time in which requests are sent, where there is one.

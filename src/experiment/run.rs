@@ -81,7 +81,13 @@ fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Re
     let Scenario { client, .. } = &loaded.scenario;
     let estimated = loaded.scenario.sampled().zip(simulation.traffic().sample()).map(|(share, sample)| {
         let is_as_busy = loaded.scenario.providers().all(|(_, provider)| is_as_busy(client, provider, share));
-        estimate(&rows, sample, is_as_busy)
+        let times = |without: Option<usize>| {
+            let groups = parts.iter().skip(1).enumerate().filter(|(group, _)| Some(*group) != without);
+            let mut together = metrics(loaded).swap_remove(0);
+            groups.for_each(|(_, part)| together.add_times(part));
+            together.row(None, 0)
+        };
+        estimate(&rows, sample, is_as_busy, times)
     });
     let row = estimated.as_ref().map_or_else(|| rows.swap_remove(0), |estimated| estimated.row.clone());
     Report { row, estimated, skipped }

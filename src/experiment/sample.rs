@@ -20,9 +20,11 @@ enum Scale {
     Mean(&'static str),
     /// A mean of times.
     MeanTime,
+    /// A quantile of times.
+    Quantile,
     /// The ratio of two other columns.
     Ratio(&'static str, &'static str),
-    /// A maximum, a quantile or a wait: the parts do not tell.
+    /// A maximum or a wait: the parts do not tell.
     Unknown,
 }
 
@@ -33,6 +35,7 @@ impl Scale {
             (_, "machines_per_key" | "key_rpm_mean") => Self::Mean("keys"),
             (_, "ttft_mean_ms" | "total_mean_ms") => Self::MeanTime,
             (_, "key_rpm_peak" | "max_in_flight") => Self::Unknown,
+            (_, name) if name.starts_with("ttft_p") || name.starts_with("total_p") => Self::Quantile,
             (_, name) if name.ends_with("_ms") => Self::Unknown,
             _ => Self::Total,
         }
@@ -54,8 +57,16 @@ const NEGLIGIBLE: f64 = 0.001;
 /// The full run's row from those of what was simulated whole and of each group of the sample, in the order of the
 /// groups. Times are left out unless the machines are as busy as in the full run and yet hardly anybody waits: who
 /// waits for whom ties the groups together, and their spread would understate the error.
-pub fn estimate(parts: &[Row], sample: &Sample, is_as_busy: bool) -> Estimated {
-    let times_are_known = is_as_busy && hardly_wait(parts);
+/// `quantiles` gives those of the times in the sample, all its groups together or without one.
+pub fn estimate(
+    parts: &[Row],
+    sample: &Sample,
+    is_as_busy: bool,
+    quantiles: impl Fn(Option<usize>) -> Row,
+) -> Estimated {
+    let knows_times = is_as_busy && hardly_wait(parts);
+    // Quantiles of two kinds of traffic do not add up.
+    let knows_quantiles = knows_times && parts[usize::from(WHOLE)].get("requests") == Some(0.0);
     let without = |left_out: Option<usize>| {
         let is_in = |group: &usize| left_out != Some(*group);
         let taken: u64 = (0..GROUPS).filter(is_in).map(|group| sample.taken[group]).sum();
@@ -65,7 +76,11 @@ pub fn estimate(parts: &[Row], sample: &Sample, is_as_busy: bool) -> Estimated {
         if let Some(group) = left_out {
             weights[group + 1] = 0.0;
         }
-        if taken == 0 { Row(vec![None; COLUMNS.len()]) } else { raise(parts, &weights, times_are_known) }
+        let quantiles = knows_quantiles.then(|| quantiles(left_out));
+        match taken {
+            0 => Row(vec![None; COLUMNS.len()]),
+            _ => raise(parts, &weights, knows_times, quantiles.as_ref()),
+        }
     };
     Estimated { row: without(None), without: (0..GROUPS).map(|group| without(Some(group))).collect() }
 }
@@ -79,7 +94,7 @@ fn hardly_wait(parts: &[Row]) -> bool {
 }
 
 /// The parts put together, each by its weight.
-fn raise(parts: &[Row], weights: &[f64], times_are_known: bool) -> Row {
+fn raise(parts: &[Row], weights: &[f64], knows_times: bool, quantiles: Option<&Row>) -> Row {
     let weighted = || parts.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
     // A part without requests misses what others have, and adds nothing to it.
     let sum = |of: &dyn Fn(&Row) -> Option<f64>| {
@@ -96,7 +111,8 @@ fn raise(parts: &[Row], weights: &[f64], times_are_known: bool) -> Row {
     let value = |column: &Column| match Scale::of(column) {
         Scale::Total => total(column.name),
         Scale::Mean(over) => mean(column.name, over),
-        Scale::MeanTime => mean(column.name, "requests").filter(|_| times_are_known),
+        Scale::MeanTime => mean(column.name, "requests").filter(|_| knows_times),
+        Scale::Quantile => quantiles.and_then(|quantiles| quantiles.get(column.name)),
         Scale::Ratio(above, below) => share(total(above), total(below)),
         Scale::Unknown => None,
     };
