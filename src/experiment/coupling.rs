@@ -20,13 +20,10 @@ pub fn check<'a>(
         return Err(format!("keys cannot be sampled: {why}"));
     }
     let why_whole = |(name, workload)| whole(workload, client.keying(workload), share).map(|why| (name, why));
-    let mut reasons = client.workload.iter().map(why_whole);
-    match reasons.clone().all(|reason| reason.is_some()) {
-        false => Ok(()),
-        true => {
-            let (name, why) = reasons.find_map(|reason| reason).expect("there are workloads");
-            Err(format!("there is nothing to sample: workload `{name}`: {why}"))
-        }
+    let all_whole: Option<Vec<_>> = client.workload.iter().map(why_whole).collect();
+    match all_whole.as_deref() {
+        Some([(name, why), ..]) => Err(format!("there is nothing to sample: workload `{name}`: {why}")),
+        _ => Ok(()),
     }
 }
 
