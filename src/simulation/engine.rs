@@ -154,7 +154,7 @@ struct Agenda {
     sequence: u64,
     sessions: Slots<Session>,
     effects: Slots<Effect>,
-    /// The next session of each workload that has not ended: the starts of sessions need no queue.
+    /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
     starts: Vec<Start>,
 }
 
@@ -225,10 +225,18 @@ impl Agenda {
         }
     }
 
-    /// Position of the next start, if it comes before whatever is queued.
-    fn next_start(&mut self) -> Option<usize> {
-        let (position, start) = self.starts.iter().enumerate().min_by_key(|(_, start)| start.event)?;
-        self.queue.peek().is_none_or(|queued| start.event < queued).then_some(position)
+    /// Whether a session starts before whatever is queued.
+    #[inline]
+    fn starts_next(&mut self) -> bool {
+        let Some(Start { event, .. }) = self.starts.last() else { return false };
+        self.queue.peek().is_none_or(|queued| *event < queued)
+    }
+
+    /// Puts the last of the starts, whose event is a new one, where it belongs.
+    fn sort_last_start(&mut self) {
+        let Some((last, others)) = self.starts.split_last() else { return };
+        let position = others.partition_point(|other| other.event > last.event);
+        self.starts[position..].rotate_right(1);
     }
 }
 
@@ -277,12 +285,13 @@ impl Simulation {
             let mut session = Session::vacant(workload);
             if let Some(event) = self.start_next(&mut session)? {
                 self.agenda.starts.push(Start { event, session });
+                self.agenda.sort_last_start();
             }
         }
         self.plan_changes();
         loop {
-            if let Some(position) = self.agenda.next_start() {
-                self.start(position, &mut call)?;
+            if self.agenda.starts_next() {
+                self.start(&mut call)?;
                 continue;
             }
             self.look_ahead();
@@ -340,12 +349,11 @@ impl Simulation {
     /// A session calls for the first time, and makes room for the next one of its workload.
     fn start(
         &mut self,
-        position: usize,
         call: &mut impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         // The next session of the workload takes the place of this one, which is queued if it goes on.
         let mut starts = std::mem::take(&mut self.agenda.starts);
-        let Start { event, session } = &mut starts[position];
+        let Some(Start { event, session }) = starts.last_mut() else { return Ok(()) };
         let now = event.time;
         let next = call(self, session, now).map(|at| {
             let vacant = Session::vacant(session.workload);
@@ -353,9 +361,10 @@ impl Simulation {
         });
         match self.start_next(session)? {
             Some(start) => *event = start,
-            None => drop(starts.swap_remove(position)),
+            None => drop(starts.pop()),
         }
         self.agenda.starts = starts;
+        self.agenda.sort_last_start();
         self.agenda.push_sessions(&mut self.next);
         if let Some((at, slot)) = next {
             self.agenda.push(at, Kind::Arrival, slot);
