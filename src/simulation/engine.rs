@@ -164,6 +164,9 @@ struct Start {
     session: Session,
 }
 
+/// With fewer sessions all that belongs to them stays in the CPU's caches.
+const MANY_SESSIONS: usize = 1 << 12;
+
 /// With fewer edges nothing is freed.
 const FEWEST_EDGES: usize = 64;
 
@@ -326,7 +329,7 @@ impl Simulation {
     fn look_ahead(&mut self) {
         let Agenda { queue, sessions, effects, .. } = &mut self.agenda;
         let near = queue.come_near();
-        if near.is_empty() {
+        if near.is_empty() || sessions.values.len() < MANY_SESSIONS {
             return;
         }
         let subjects = |kind: Kind| {
