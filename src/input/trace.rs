@@ -396,10 +396,12 @@ impl Blocks<'_> {
             return Ok(0);
         }
         let mut count = 0;
-        for id in inside.split(',') {
+        // Bytes, because a trace is mostly ids, and what finds a char in a text is slow to start.
+        for id in inside.as_bytes().split(|byte| *byte == b',') {
             let id = id.trim_ascii();
-            let number = id.parse().map_err(|_| {
-                format!("`hash_ids` holds {}: ids are whole numbers from 0 to 2^64 - 1", excerpt(id))
+            let number = whole_number(id).ok_or_else(|| {
+                let id = String::from_utf8_lossy(id);
+                format!("`hash_ids` holds {}: ids are whole numbers from 0 to 2^64 - 1", excerpt(&id))
             })?;
             self.push(number, 1)?;
             count += 1;
@@ -470,13 +472,25 @@ fn parse_line(bytes: &[u8]) -> std::result::Result<Line<'_>, String> {
 fn time(value: Option<&RawValue>, unit: TimeUnit) -> std::result::Result<SimTime, String> {
     let value = value.ok_or("`timestamp` is missing: every request needs its time")?.get();
     let number = unquoted(value).unwrap_or(value).trim_ascii();
-    decimal_times(number, unit.nanos()).filter(|nanos| *nanos < TIME_LIMIT).map(SimTime).ok_or_else(|| {
+    // Most times are whole numbers of their unit: no need for decimals.
+    let whole = whole_number(number.as_bytes()).and_then(|whole| whole.checked_mul(unit.nanos()));
+    whole.or_else(|| decimal_times(number, unit.nanos())).filter(|nanos| *nanos < TIME_LIMIT).map(SimTime).ok_or_else(|| {
         format!(
             "`timestamp` is {}: it must be a number of {} from 0 to 292 years; --time-unit may be wrong",
             excerpt(value),
             unit.name()
         )
     })
+}
+
+/// The number that these digits are; `None` if there are other bytes, no digits, or too many.
+fn whole_number(digits: &[u8]) -> Option<u64> {
+    let push = |number: u64, digit: &u8| {
+        let value = digit.wrapping_sub(b'0');
+        if value > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(value)) }
+    };
+    let (first, rest) = digits.split_first()?;
+    rest.iter().try_fold(push(0, first)?, push)
 }
 
 fn tokens(name: &str, value: &RawValue) -> std::result::Result<Tokens, String> {
