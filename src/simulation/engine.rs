@@ -221,9 +221,14 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        self.run_requests(|outcome, _, _| observe(outcome))
+    }
+
+    /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
+    pub fn run_requests(&mut self, mut observe: impl FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
         self.play(|simulation, session, now| {
             let (outcome, request) = simulation.arrive(session, now);
-            observe(&outcome);
+            observe(&outcome, &request, &simulation.tree);
             let response = simulation.response(&request, &outcome);
             (request, response)
         })
