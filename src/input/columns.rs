@@ -12,7 +12,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -67,6 +67,8 @@ pub(super) struct Columns {
     pub(super) description: Description,
     /// Number of the current row, from 1.
     pub(super) row: u64,
+    /// Length of the file.
+    bytes: u64,
     file: SerializedFileReader<File>,
     next_group: usize,
     /// Rows of the group that are not decoded, and decoded ones that are not read.
@@ -93,6 +95,7 @@ impl std::fmt::Debug for Columns {
 impl Columns {
     /// The rows of a file.
     pub fn new(file: File) -> Parsed<Self> {
+        let bytes = file.metadata().map_err(damaged)?.len();
         let file = SerializedFileReader::new(file).map_err(damaged)?;
         let metadata = file.metadata().file_metadata();
         if *metadata.schema() != *schema() {
@@ -123,6 +126,7 @@ impl Columns {
         Ok(Self {
             description,
             row: 0,
+            bytes,
             file,
             next_group: 0,
             undecoded: 0,
@@ -159,9 +163,10 @@ impl Columns {
         }
         let group = self.file.get_row_group(self.next_group)?;
         self.next_group += 1;
-        let rows = group.metadata().num_rows();
-        self.undecoded =
-            usize::try_from(rows).map_err(|_| ParquetError::General(format!("a group of {rows} rows")))?;
+        let metadata = group.metadata();
+        metadata.columns().iter().try_for_each(|chunk| check_place(chunk, self.bytes))?;
+        self.undecoded = usize::try_from(metadata.num_rows())
+            .map_err(|_| ParquetError::General("a group has fewer rows than none".into()))?;
         self.line.open(&*group, 0)?;
         self.time.open(&*group, 1)?;
         self.prompt_tokens.open(&*group, 2)?;
@@ -216,6 +221,17 @@ impl Columns {
         blocks.check_count(counts.clone().sum())?;
         firsts.iter().zip(counts).try_for_each(|(first, count)| blocks.push(*first as u64, count))
     }
+}
+
+/// Checks that a chunk of a column lies within the file: the reader takes that for granted.
+fn check_place(chunk: &ColumnChunkMetaData, bytes: u64) -> Result<(), ParquetError> {
+    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    let end = start.checked_add(chunk.compressed_size());
+    let lies_within = end.and_then(|end| u64::try_from(end).ok()).is_some_and(|end| end <= bytes);
+    if start < 0 || chunk.compressed_size() < 0 || !lies_within {
+        return Err(ParquetError::General("a column lies outside of the file".into()));
+    }
+    Ok(())
 }
 
 fn tokens(name: &str, value: i32) -> Parsed<Tokens> {

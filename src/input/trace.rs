@@ -231,7 +231,9 @@ impl TraceReader {
         let path = folder.join(&format.path);
         let wrong = |message: String| Error::input(path.display(), message);
         if path.is_dir() {
-            return Err(wrong("is a folder: a trace is one file, JSONL (plain or gzip) or Parquet".into()));
+            return Err(wrong(
+                "is a folder: a trace is one JSONL file, plain or gzip, or one Parquet file".into(),
+            ));
         }
         let file = File::open(&path).map_err(|error| Error::io(&path, "open the trace", &error))?;
         let mut plain = BufReader::with_capacity(BUFFER, file);
