@@ -126,3 +126,47 @@ impl Effort {
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const CALLS: &str = r#"
+        duration = "10m"
+        seeds = 2
+        [client.workload.calls]
+        arrivals = { process = "poisson", rate = "1/min" }
+        [client.workload.calls.shared_prefix]
+        prefix_tokens = 2000
+        tail_tokens = 100
+        output_tokens = 10
+        [provider]
+        profile = "openai-classic"
+        [[sweep.axis]]
+        path = "client.workload.calls.arrivals.rate"
+        values = ["2/min", "9/min", "5/min"]
+    "#;
+
+    #[test]
+    fn the_longest_runs_come_first_and_the_rows_stay_in_order() {
+        let plan = Plan::new(&Loaded::from_text("s", "s", CALLS, Path::new(""), &[]).unwrap()).unwrap();
+        let order = Mutex::new(Vec::new());
+        let effort = Effort::begin();
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let rows = alone.install(|| {
+            plan.play_measured(&Finished::default(), &effort, |cell, seed, _| {
+                order.lock().unwrap().push((cell, seed));
+                true
+            })
+        });
+        assert_eq!(*order.lock().unwrap(), [(1, 0), (1, 1), (2, 0), (2, 1), (0, 0), (0, 1)]);
+        let many = plan.play(&Finished::default(), |_, _, _| true).unwrap();
+        assert_eq!(rows.unwrap(), many);
+        assert!(alone.install(|| effort.said()).contains(" s on 1 core, "), "{}", effort.said());
+        let requests = |cell: usize| many.0[cell][0].get("requests").unwrap();
+        assert!(requests(1) > requests(2) && requests(2) > requests(0));
+    }
+}

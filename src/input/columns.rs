@@ -67,6 +67,7 @@ pub(super) struct Columns {
     pub(super) description: Description,
     /// Number of the current row, from 1.
     pub(super) row: u64,
+    last_line: u64,
     /// Length of the file.
     bytes: u64,
     file: SerializedFileReader<File>,
@@ -126,6 +127,7 @@ impl Columns {
         Ok(Self {
             description,
             row: 0,
+            last_line: 0,
             bytes,
             file,
             next_group: 0,
@@ -204,6 +206,13 @@ impl Columns {
         let first256 = self.first256.next_optional()?;
         let (firsts, counts) = (self.run_first.next_list()?, self.run_count.next_list()?);
         record.line = *line as u64;
+        let last = std::mem::replace(&mut self.last_line, record.line);
+        if record.line <= last {
+            return Err(format!(
+                "`line` is {} behind {last}: every request has its own, in order",
+                record.line
+            ));
+        }
         record.time = SimTime(*time as u64);
         if record.time.0 >= TIME_LIMIT {
             return Err(format!("`time_ns` is {}: it must be from 0 to 292 years", record.time.0));

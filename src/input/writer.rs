@@ -67,3 +67,19 @@ impl TraceWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_says_its_form() {
+        let form = |name: &str| Form::of(Path::new(name));
+        assert_eq!(form("a.b/t.jsonl"), Ok(Form::Lines { gzip: false }));
+        assert_eq!(form("t.JSONL.gz"), Ok(Form::Lines { gzip: true }));
+        assert_eq!(form("t.parquet"), Ok(Form::Columns));
+        for name in ["t.json", "parquet", "t.gz", "a.parquet/t", ""] {
+            assert!(form(name).is_err(), "{name}");
+        }
+    }
+}
