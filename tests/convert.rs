@@ -14,6 +14,9 @@ const TRACE: &str = r#"{"timestamp": 5, "input_length": 1500, "output_length": 3
 {"timestamp": 60000, "input_length": 3000}
 {"timestamp": 60000, "input_length": 1250, "output_length": 7, "session": "x", "runs": [[9223372036854775795, 13]]}
 {"timestamp": 400000, "input_length": 1600, "output_length": 7, "session": "x", "runs": [[9223372036854775795, 13], [0, 3]]}
+{"timestamp": 400001, "input_length": 1640, "session": "x", "named_length": 1550, "hash_ids": [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}
+{"timestamp": 400002, "input_length": 9000, "session": "y", "named_length": 1290, "hash_ids": [1,2,3,4,5,6,7,8,9,10,11,12]}
+{"timestamp": 400003, "input_length": 9000, "session": "y", "named_length": 1290, "runs": [[1, 13]]}
 "#;
 
 /// The flags that describe it.
@@ -117,6 +120,9 @@ fn only_what_a_replay_needs_is_kept() {
     let second = r#"{"timestamp":5.25,"input_length":1550,"output_length":0,"session":"12","key":"a\"bé","first256":"3ea9","runs":[[1,15]]}"#;
     assert_eq!(lines[2], second);
     assert!(lines[3].starts_with(r#"{"timestamp":6.000001,"#), "{}", lines[3]);
+    let named = |line: &str| line.contains(r#""named_length":"#);
+    assert_eq!(lines.iter().map(|line| named(line)).collect::<Vec<_>>()[6..], [false, true, true, true]);
+    assert!(lines[8].contains(r#""named_length":1200,"#), "{}", lines[8]);
     case.answers(&["convert", "t.jsonl", "t.parquet"], &FLAGS);
     let columns = case.read("t.parquet");
     assert!(!columns.windows(7).any(|bytes| bytes == b"private"));

@@ -45,12 +45,14 @@ impl TraceLog {
         if self.failed.is_some() {
             return;
         }
-        let Record { line, time, prompt_tokens, output_tokens, runs, session, key, first256, .. } =
+        let Record { line, time, prompt_tokens, output_tokens, runs, named_tokens, session, key, first256 } =
             &mut self.record;
         *line += 1;
         *time = arrival;
         *prompt_tokens = request.prompt.tokens();
         *output_tokens = request.output_tokens;
+        // What no other request contains needs no ids.
+        *named_tokens = request.prompt.shareable.depth;
         *session = Some(format!("{}-{}", request.workload, request.session));
         *key = (request.key != PromptCacheKey::None).then(|| request.key.to_string());
         *first256 = Some(format!("{:016x}", request.prompt.head));
@@ -58,9 +60,6 @@ impl TraceLog {
         self.path.extend(tree.path(request.prompt.shareable));
         runs.clear();
         runs.extend(self.path.iter().rev().filter(|step| step.leave > step.start).map(on_edge));
-        if request.prompt.unique_tail > 0 {
-            runs.push(tail(request));
-        }
         self.failed = self.file.write(&self.record).err();
     }
 
@@ -76,10 +75,4 @@ impl TraceLog {
 /// A stretch of an edge: prompts share what they share of their edges, and every edge has ids of its own.
 fn on_edge(step: &PathStep) -> Run {
     Run { content: u64::from(step.edge.0) << 32, pieces: step.leave - step.start, piece_tokens: 1 }
-}
-
-/// What no other request contains gets ids that no edge has.
-fn tail(request: &Request) -> Run {
-    let content = 1 << 63 | (request.call & 0xffff_ffff) << 31;
-    Run { content, pieces: request.prompt.unique_tail, piece_tokens: 1 }
 }

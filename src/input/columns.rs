@@ -32,6 +32,7 @@ const SCHEMA: &str = "
         required int64 time_ns (INTEGER(64, false));
         required int32 prompt_tokens (INTEGER(32, false));
         required int32 output_tokens (INTEGER(32, false));
+        required int32 named_tokens (INTEGER(32, false));
         optional binary session (STRING);
         optional binary key (STRING);
         optional binary first256 (STRING);
@@ -79,6 +80,7 @@ pub(super) struct Columns {
     time: Column<Int64Type>,
     prompt_tokens: Column<Int32Type>,
     output_tokens: Column<Int32Type>,
+    named_tokens: Column<Int32Type>,
     session: Column<ByteArrayType>,
     key: Column<ByteArrayType>,
     first256: Column<ByteArrayType>,
@@ -137,6 +139,7 @@ impl Columns {
             time: Column::default(),
             prompt_tokens: Column::default(),
             output_tokens: Column::default(),
+            named_tokens: Column::default(),
             session: Column::default(),
             key: Column::default(),
             first256: Column::default(),
@@ -173,11 +176,13 @@ impl Columns {
         self.time.open(&*group, 1)?;
         self.prompt_tokens.open(&*group, 2)?;
         self.output_tokens.open(&*group, 3)?;
-        self.session.open(&*group, 4)?;
-        self.key.open(&*group, 5)?;
-        self.first256.open(&*group, 6)?;
-        self.run_first.open(&*group, 7)?;
-        self.run_count.open(&*group, 8)
+        self.named_tokens.open(&*group, 4)?;
+        self.session.open(&*group, 5)?;
+        self.key.open(&*group, 6)?;
+        self.first256.open(&*group, 7)?;
+        self.run_first.open(&*group, 8)?;
+        self.run_count.open(&*group, 9)?;
+        Ok(true)
     }
 
     /// Decodes some rows of the group.
@@ -187,6 +192,7 @@ impl Columns {
         self.time.decode(rows)?;
         self.prompt_tokens.decode(rows)?;
         self.output_tokens.decode(rows)?;
+        self.named_tokens.decode(rows)?;
         self.session.decode(rows)?;
         self.key.decode(rows)?;
         self.first256.decode(rows)?;
@@ -202,6 +208,7 @@ impl Columns {
         // Every column moves on, whatever is wrong in one.
         let (line, time) = (self.line.next()?, self.time.next()?);
         let (prompt_tokens, output_tokens) = (self.prompt_tokens.next()?, self.output_tokens.next()?);
+        let named_tokens = self.named_tokens.next()?;
         let (session, key) = (self.session.next_optional()?, self.key.next_optional()?);
         let first256 = self.first256.next_optional()?;
         let (firsts, counts) = (self.run_first.next_list()?, self.run_count.next_list()?);
@@ -222,13 +229,17 @@ impl Columns {
         copy_text("session", session, &mut record.session)?;
         copy_text("key", key, &mut record.key)?;
         copy_text("first256", first256, &mut record.first256)?;
-        let mut blocks = Blocks::new(record.prompt_tokens, self.description.block_tokens, &mut record.runs);
-        if firsts.is_empty() {
-            return Ok(());
+        record.named_tokens = tokens("named_tokens", *named_tokens)?;
+        if record.named_tokens > record.prompt_tokens {
+            return Err(format!("`named_tokens` is above `prompt_tokens` {}", record.prompt_tokens));
         }
+        let length = ("named_tokens", record.named_tokens);
+        let mut blocks = Blocks::new(self.description.block_tokens, length, &mut record.runs);
         let counts = counts.iter().map(|count| u64::from(*count as u32));
         blocks.check_count(counts.clone().sum())?;
-        firsts.iter().zip(counts).try_for_each(|(first, count)| blocks.push(*first as u64, count))
+        firsts.iter().zip(counts).try_for_each(|(first, count)| blocks.push(*first as u64, count))?;
+        record.named_tokens = blocks.named_tokens();
+        Ok(())
     }
 }
 
@@ -291,9 +302,9 @@ impl<T: DataType> Default for Column<T> {
 }
 
 impl<T: DataType> Column<T> {
-    fn open(&mut self, group: &dyn RowGroupReader, index: usize) -> Result<bool, ParquetError> {
+    fn open(&mut self, group: &dyn RowGroupReader, index: usize) -> Result<(), ParquetError> {
         self.reader = Some(get_typed_column_reader(group.get_column_reader(index)?));
-        Ok(true)
+        Ok(())
     }
 
     fn decode(&mut self, rows: usize) -> Result<(), ParquetError> {
@@ -354,6 +365,7 @@ struct Group {
     time: Vec<i64>,
     prompt_tokens: Vec<i32>,
     output_tokens: Vec<i32>,
+    named_tokens: Vec<i32>,
     session: Texts,
     key: Texts,
     first256: Texts,
@@ -394,7 +406,7 @@ impl<W: Write + Send> ColumnWriter<W> {
             .set_offset_index_disabled(true)
             .set_compression(Compression::SNAPPY);
         // Numbers are near the one before them; names come again and again.
-        let numbers = ["line", "time_ns", "prompt_tokens", "output_tokens"];
+        let numbers = ["line", "time_ns", "prompt_tokens", "output_tokens", "named_tokens"];
         for name in numbers.into_iter().chain(["runs.list.element.first", "runs.list.element.count"]) {
             properties = properties
                 .set_column_dictionary_enabled(column(name), false)
@@ -427,6 +439,7 @@ impl<W: Write + Send> ColumnWriter<W> {
         write_column::<Int64Type, W>(&mut out, &group.time, None, None)?;
         write_column::<Int32Type, W>(&mut out, &group.prompt_tokens, None, None)?;
         write_column::<Int32Type, W>(&mut out, &group.output_tokens, None, None)?;
+        write_column::<Int32Type, W>(&mut out, &group.named_tokens, None, None)?;
         for texts in [group.session, group.key, group.first256] {
             write_column::<ByteArrayType, W>(&mut out, &texts.values, Some(&texts.defined), None)?;
         }
@@ -444,6 +457,7 @@ impl Group {
         self.time.push(record.time.0 as i64);
         self.prompt_tokens.push(record.prompt_tokens as i32);
         self.output_tokens.push(record.output_tokens as i32);
+        self.named_tokens.push(record.named_tokens as i32);
         self.session.push(record.session.as_ref());
         self.key.push(record.key.as_ref());
         self.first256.push(record.first256.as_ref());

@@ -57,6 +57,7 @@ struct Line<'a> {
     timestamp: Option<&'a RawValue>,
     input_length: Option<&'a RawValue>,
     output_length: Option<&'a RawValue>,
+    named_length: Option<&'a RawValue>,
     hash_ids: Option<&'a RawValue>,
     runs: Option<&'a RawValue>,
     session: Option<&'a RawValue>,
@@ -117,15 +118,27 @@ impl Lines {
         copy_text("session", line.session.or(line.session_id), &mut record.session)?;
         copy_text("key", line.key.or(line.prompt_cache_key), &mut record.key)?;
         copy_text("first256", line.first256, &mut record.first256)?;
-        let mut blocks = Blocks::new(record.prompt_tokens, self.description.block_tokens, &mut record.runs);
-        match (line.hash_ids, line.runs) {
-            (None, None) => Ok(()),
-            (Some(_), Some(_)) => {
-                Err("`hash_ids` and `runs` are both given: a line has one of the two".into())
-            }
-            (Some(ids), None) => push_ids(&mut blocks, ids.get()),
-            (None, Some(runs)) => push_runs(&mut blocks, runs.get()),
+        let length = match line.named_length {
+            None => ("input_length", record.prompt_tokens),
+            Some(value) => ("named_length", tokens("named_length", value)?),
+        };
+        if length.1 > record.prompt_tokens {
+            return Err(format!(
+                "`named_length` {} is above `input_length` {}",
+                length.1, record.prompt_tokens
+            ));
         }
+        let mut blocks = Blocks::new(self.description.block_tokens, length, &mut record.runs);
+        match (line.hash_ids, line.runs) {
+            (None, None) => (),
+            (Some(_), Some(_)) => {
+                return Err("`hash_ids` and `runs` are both given: a line has one of the two".into());
+            }
+            (Some(ids), None) => push_ids(&mut blocks, ids.get())?,
+            (None, Some(runs)) => push_runs(&mut blocks, runs.get())?,
+        }
+        record.named_tokens = blocks.named_tokens();
+        Ok(())
     }
 }
 
@@ -323,7 +336,8 @@ impl<W: Write> LineWriter<W> {
 }
 
 fn write_line(out: &mut dyn Write, record: &Record, unit: TimeUnit) -> io::Result<()> {
-    let Record { time, prompt_tokens, output_tokens, runs, session, key, first256, .. } = record;
+    let Record { time, prompt_tokens, output_tokens, runs, named_tokens, session, key, first256, .. } =
+        record;
     out.write_all(b"{\"timestamp\":")?;
     write_time(out, *time, unit)?;
     write!(out, ",\"input_length\":{prompt_tokens},\"output_length\":{output_tokens}")?;
@@ -333,11 +347,24 @@ fn write_line(out: &mut dyn Write, record: &Record, unit: TimeUnit) -> io::Resul
             serde_json::to_writer(&mut *out, text)?;
         }
     }
+    if !names_all(record) {
+        write!(out, ",\"named_length\":{named_tokens}")?;
+    }
     for (index, run) in runs.iter().enumerate() {
         let before = if index == 0 { ",\"runs\":[" } else { "," };
         write!(out, "{before}[{},{}]", run.content, run.pieces)?;
     }
     out.write_all(if runs.is_empty() { b"}\n" } else { b"]}\n" })
+}
+
+/// Whether the ids name the whole prompt, but for a part of a block: that needs no `named_length`.
+fn names_all(record: &Record) -> bool {
+    let Record { runs, prompt_tokens, named_tokens, .. } = record;
+    let ids: u64 = runs.iter().map(|run| u64::from(run.tokens())).sum();
+    let left_out = prompt_tokens - named_tokens;
+    runs.last().is_none_or(|run| {
+        left_out < run.piece_tokens && u64::from(*named_tokens) == ids.min(u64::from(*prompt_tokens))
+    })
 }
 
 /// Writes a time as a decimal with every digit it has.

@@ -11,6 +11,8 @@
 //! * `hash_ids`: one id for each block of the prompt. Equal ids mean equal text only after equal prefixes, so
 //!   both chained ids (an id stands for its whole prefix) and content ids (for its block alone) are understood.
 //!   The last block may be partly filled, or left out. What no id names is unique to the request.
+//! * `named_length`: how many tokens at the start the ids name, where that is not all but a part of a block: what a
+//!   run of this program writes (its ids stand for one token each).
 //! * `runs`: instead of `hash_ids`, `[[first, count], ...]` for stretches of consecutive ids.
 //! * `session` (or `session_id`), `key` (or `prompt_cache_key`): strings or integers.
 //! * `first256`: a digest of the first 256 tokens, for routing: equal strings, equal text.
@@ -320,9 +322,6 @@ impl TraceReader {
         if self.description.ids == IdScope::Session {
             check_local_ids(record)?;
         }
-        let blocks: u64 = record.runs.iter().map(|run| u64::from(run.pieces)).sum();
-        let named = blocks.saturating_mul(u64::from(self.description.block_tokens));
-        record.named_tokens = Tokens::try_from(named).unwrap_or(Tokens::MAX).min(record.prompt_tokens);
         if record.time < self.last {
             let (from, to) = (Span(self.last.0), Span(record.time.0));
             return Err(format!("`timestamp` goes back from {from} to {to}: lines must be in order of time"));
@@ -354,16 +353,24 @@ fn too_large(id: u64, largest: u64) -> String {
 
 /// Where the ids of one request go: consecutive ones into one run.
 pub(super) struct Blocks<'a> {
-    prompt_tokens: Tokens,
     block_tokens: Tokens,
+    /// The field that says how many tokens they name, and what it says.
+    length: (&'static str, Tokens),
     runs: &'a mut Vec<Run>,
 }
 
 impl<'a> Blocks<'a> {
-    /// Puts the blocks of a prompt of this length into `runs`, in place of what is there.
-    pub fn new(prompt_tokens: Tokens, block_tokens: Tokens, runs: &'a mut Vec<Run>) -> Self {
+    /// Puts the blocks of so many tokens into `runs`, in place of what is there.
+    pub fn new(block_tokens: Tokens, length: (&'static str, Tokens), runs: &'a mut Vec<Run>) -> Self {
         runs.clear();
-        Self { prompt_tokens, block_tokens, runs }
+        Self { block_tokens, length, runs }
+    }
+
+    /// Tokens that the blocks name; the last one may be filled in part only.
+    pub fn named_tokens(&self) -> Tokens {
+        let blocks: u64 = self.runs.iter().map(|run| u64::from(run.pieces)).sum();
+        let named = (blocks * u64::from(self.block_tokens)).min(u64::from(self.length.1));
+        Tokens::try_from(named).unwrap_or(self.length.1)
     }
 
     /// Pushes `count` consecutive ids; of a request, no more than its prompt may have.
@@ -383,11 +390,11 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    /// Checks the number of ids against the length of the prompt.
+    /// Checks the number of ids against the length of what they name.
     pub fn check_count(&self, count: u64) -> std::result::Result<(), String> {
-        let &Self { prompt_tokens, block_tokens, .. } = self;
-        let down = u64::from(prompt_tokens / block_tokens);
-        let up = u64::from(prompt_tokens.div_ceil(block_tokens));
+        let &Self { block_tokens, length: (field, length), .. } = self;
+        let down = u64::from(length / block_tokens);
+        let up = u64::from(length.div_ceil(block_tokens));
         if count == down || count == up {
             return Ok(());
         }
@@ -399,7 +406,7 @@ impl<'a> Blocks<'a> {
             )
         };
         Err(format!(
-            "the number of ids is {count}, but `input_length` {prompt_tokens} needs {right}; --block-tokens may be wrong"
+            "the number of ids is {count}, but `{field}` {length} needs {right}; --block-tokens may be wrong"
         ))
     }
 }
@@ -561,6 +568,8 @@ mod tests {
         assert_eq!(named(250, "[1, 2, 3]"), (250, 300));
         assert_eq!(named(250, "[1, 2]"), (200, 200));
         assert_eq!(named(300, "[1, 2, 3]"), (300, 300));
+        assert_eq!(named(950, r#"[1, 2, 3], "named_length": 250"#), (250, 300));
+        assert_eq!(named(950, r#"[1, 2], "named_length": 250"#), (200, 200));
         assert_eq!(named(99, "[]"), (0, 0));
         assert_eq!(named(0, "[ ]"), (0, 0));
         assert_eq!(record(&format(), r#"{"timestamp": 1, "input_length": 250}"#).named_tokens, 0);
@@ -640,6 +649,12 @@ mod tests {
             "`output_length` is -1: it must be a whole number from 0 to 2147483648",
         );
         field(r#""hash_ids": [1, 2], "runs": [[1, 2]]"#, "`hash_ids` and `runs` are both given");
+        field(r#""named_length": 251"#, "`named_length` 251 is above `input_length` 250");
+        let named = r#""named_length": 150, "hash_ids": [1, 2, 3]"#;
+        field(
+            named,
+            "the number of ids is 3, but `named_length` 150 needs 2 (last block of 100 tokens partly",
+        );
         field(r#""hash_ids": {"a": 1}"#, "`hash_ids` is {\"a\": 1}: it must be an array");
         field(r#""hash_ids": [1, -2]"#, "`hash_ids` holds -2: ids are whole numbers");
         field(r#""hash_ids": [1, 2.0]"#, "`hash_ids` holds 2.0: ids are whole numbers");
