@@ -26,7 +26,7 @@ use crate::units::{SimTime, Tokens};
 pub(super) const PARQUET_MAGIC: [u8; 4] = *b"PAR1";
 
 /// The columns. `line` is the request's line in JSONL; `runs` are stretches of consecutive ids.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
     message trace {
         required int64 line (INTEGER(64, false));
         required int64 time_ns (INTEGER(64, false));

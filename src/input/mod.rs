@@ -4,7 +4,7 @@
 //! time; a [`writer`] writes one.
 
 pub mod trace;
-mod lines;
-mod columns;
+pub mod lines;
+pub mod columns;
 pub mod recording;
 pub mod writer;
