@@ -12,12 +12,13 @@ use parquet::basic::{Compression, Encoding};
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
+use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, KeyValue};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, Type};
+use serde::de::DeserializeOwned;
 
 use crate::input::trace::{Blocks, Description, MOST_TOKENS, Record, TIME_LIMIT};
 use crate::units::{SimTime, Tokens};
@@ -76,6 +77,12 @@ pub(super) struct Columns {
     /// Rows of the group that are not decoded, and decoded ones that are not read.
     undecoded: usize,
     decoded: usize,
+    rows: Rows,
+}
+
+/// Decoded rows, column by column.
+#[derive(Default)]
+struct Rows {
     line: Column<Int64Type>,
     time: Column<Int64Type>,
     prompt_tokens: Column<Int32Type>,
@@ -108,43 +115,18 @@ impl Columns {
                     .into(),
             );
         }
-        let said = |name: &str| {
-            let all = metadata.key_value_metadata().into_iter().flatten();
-            let value = all.clone().find(|pair| pair.key == format!("cachecast.{name}"))?.value.clone()?;
-            Some(value)
-        };
-        let worded = |name| said(name).map(serde_json::Value::String);
-        let description = Description {
-            block_tokens: said("block_tokens")
-                .and_then(|tokens| tokens.parse().ok())
-                .filter(|tokens| (1..=MOST_TOKENS).contains(tokens))
-                .ok_or("the file does not say its cachecast.block_tokens")?,
-            time_unit: worded("time_unit")
-                .and_then(|unit| serde_json::from_value(unit).ok())
-                .ok_or("the file does not say its cachecast.time_unit")?,
-            ids: worded("ids")
-                .and_then(|ids| serde_json::from_value(ids).ok())
-                .ok_or("the file does not say its cachecast.ids")?,
-        };
+        let description = describe(metadata)?;
+        let (row, last_line, next_group, undecoded, decoded) = (0, 0, 0, 0, 0);
         Ok(Self {
             description,
-            row: 0,
-            last_line: 0,
+            row,
+            last_line,
             bytes,
             file,
-            next_group: 0,
-            undecoded: 0,
-            decoded: 0,
-            line: Column::default(),
-            time: Column::default(),
-            prompt_tokens: Column::default(),
-            output_tokens: Column::default(),
-            named_tokens: Column::default(),
-            session: Column::default(),
-            key: Column::default(),
-            first256: Column::default(),
-            run_first: Column::default(),
-            run_count: Column::default(),
+            next_group,
+            undecoded,
+            decoded,
+            rows: Rows::default(),
         })
     }
 
@@ -172,32 +154,14 @@ impl Columns {
         metadata.columns().iter().try_for_each(|chunk| check_place(chunk, self.bytes))?;
         self.undecoded = usize::try_from(metadata.num_rows())
             .map_err(|_| ParquetError::General("a group has fewer rows than none".into()))?;
-        self.line.open(&*group, 0)?;
-        self.time.open(&*group, 1)?;
-        self.prompt_tokens.open(&*group, 2)?;
-        self.output_tokens.open(&*group, 3)?;
-        self.named_tokens.open(&*group, 4)?;
-        self.session.open(&*group, 5)?;
-        self.key.open(&*group, 6)?;
-        self.first256.open(&*group, 7)?;
-        self.run_first.open(&*group, 8)?;
-        self.run_count.open(&*group, 9)?;
+        self.rows.open(&*group)?;
         Ok(true)
     }
 
     /// Decodes some rows of the group.
     fn decode(&mut self) -> Result<(), ParquetError> {
         let rows = self.undecoded.min(BATCH_ROWS);
-        self.line.decode(rows)?;
-        self.time.decode(rows)?;
-        self.prompt_tokens.decode(rows)?;
-        self.output_tokens.decode(rows)?;
-        self.named_tokens.decode(rows)?;
-        self.session.decode(rows)?;
-        self.key.decode(rows)?;
-        self.first256.decode(rows)?;
-        self.run_first.decode(rows)?;
-        self.run_count.decode(rows)?;
+        self.rows.decode(rows)?;
         self.undecoded -= rows;
         self.decoded = rows;
         Ok(())
@@ -205,13 +169,14 @@ impl Columns {
 
     /// Reads the current row into `record`.
     pub fn parse(&mut self, record: &mut Record) -> Parsed<()> {
+        let rows = &mut self.rows;
         // Every column moves on, whatever is wrong in one.
-        let (line, time) = (self.line.next()?, self.time.next()?);
-        let (prompt_tokens, output_tokens) = (self.prompt_tokens.next()?, self.output_tokens.next()?);
-        let named_tokens = self.named_tokens.next()?;
-        let (session, key) = (self.session.next_optional()?, self.key.next_optional()?);
-        let first256 = self.first256.next_optional()?;
-        let (firsts, counts) = (self.run_first.next_list()?, self.run_count.next_list()?);
+        let (line, time) = (rows.line.next()?, rows.time.next()?);
+        let (prompt_tokens, output_tokens) = (rows.prompt_tokens.next()?, rows.output_tokens.next()?);
+        let named_tokens = rows.named_tokens.next()?;
+        let (session, key) = (rows.session.next_optional()?, rows.key.next_optional()?);
+        let first256 = rows.first256.next_optional()?;
+        let (firsts, counts) = (rows.run_first.next_list()?, rows.run_count.next_list()?);
         record.line = *line as u64;
         let last = std::mem::replace(&mut self.last_line, record.line);
         if record.line <= last {
@@ -241,6 +206,58 @@ impl Columns {
         record.named_tokens = blocks.named_tokens();
         Ok(())
     }
+}
+
+impl Rows {
+    fn open(&mut self, group: &dyn RowGroupReader) -> Result<(), ParquetError> {
+        self.line.open(group, 0)?;
+        self.time.open(group, 1)?;
+        self.prompt_tokens.open(group, 2)?;
+        self.output_tokens.open(group, 3)?;
+        self.named_tokens.open(group, 4)?;
+        self.session.open(group, 5)?;
+        self.key.open(group, 6)?;
+        self.first256.open(group, 7)?;
+        self.run_first.open(group, 8)?;
+        self.run_count.open(group, 9)
+    }
+
+    fn decode(&mut self, rows: usize) -> Result<(), ParquetError> {
+        self.line.decode(rows)?;
+        self.time.decode(rows)?;
+        self.prompt_tokens.decode(rows)?;
+        self.output_tokens.decode(rows)?;
+        self.named_tokens.decode(rows)?;
+        self.session.decode(rows)?;
+        self.key.decode(rows)?;
+        self.first256.decode(rows)?;
+        self.run_first.decode(rows)?;
+        self.run_count.decode(rows)
+    }
+}
+
+/// What a file says of its numbers.
+fn describe(metadata: &FileMetaData) -> Parsed<Description> {
+    let word = |name: &str| {
+        let name = format!("cachecast.{name}");
+        let mut pairs = metadata.key_value_metadata().into_iter().flatten();
+        let value = pairs.find(|pair| pair.key == name).and_then(|pair| pair.value.clone());
+        value.ok_or_else(|| format!("the file does not say its {name}: `cachecast convert` writes it"))
+    };
+    fn read<T: DeserializeOwned>(word: String) -> Parsed<T> {
+        let wrong = format!("the file describes itself by `{word}`, which means nothing here");
+        serde_json::from_value(word.into()).map_err(|_| wrong)
+    }
+    let block_tokens = word("block_tokens")?;
+    Ok(Description {
+        block_tokens: block_tokens
+            .parse()
+            .ok()
+            .filter(|tokens| (1..=MOST_TOKENS).contains(tokens))
+            .ok_or_else(|| format!("the file says that a block has {block_tokens} tokens"))?,
+        time_unit: read(word("time_unit")?)?,
+        ids: read(word("ids")?)?,
+    })
 }
 
 /// Checks that a chunk of a column lies within the file: the reader takes that for granted.
