@@ -59,6 +59,7 @@ pub mod random;
 pub mod error;
 pub mod document;
 pub mod prompt;
+pub mod queue;
 pub mod provider;
 pub mod input;
 pub mod client;

@@ -9,7 +9,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::random::fold;
+use crate::random::{fold, mix};
 use crate::units::Tokens;
 
 /// A stretch of a prompt: `pieces` pieces of `piece_tokens` tokens each, whose contents are numbered
@@ -99,37 +99,74 @@ pub enum MarkKind {
 /// The marks of a prompt, shallowest first; only the latest messages, as many as the provider looks back at.
 pub type Marks = SmallVec<[Mark; 4]>;
 
+/// Half a cache line each: prompts are followed from their end to the root.
 #[derive(Clone, Debug)]
 struct Edge {
     parent: EdgeId,
     start: Tokens,
     end: Tokens,
-    /// Digest of the head when this edge contains it whole, or lies beyond it.
-    head: Option<u64>,
-    /// Contents, with the depth at which each run ends. Left empty for text that only its own session can send
-    /// and that routing does not look at.
-    runs: Vec<(Run, Tokens)>,
+    /// How many edges were made before it.
+    serial: u32,
+    /// Digest of the head, once this edge contains it whole or lies beyond it.
+    head: u64,
+    has_head: bool,
     private: bool,
+    /// Number of its text among the texts that are kept; 0 for text that only its own session can send and that
+    /// routing does not look at.
+    text: u32,
 }
+
+/// The contents of an edge, with the depth at which each run ends.
+type Text = Vec<(Run, Tokens)>;
 
 /// All distinct prefixes sent so far.
 #[derive(Clone, Debug)]
 pub struct PrefixTree {
     edges: Vec<Edge>,
+    texts: Vec<Text>,
+    /// Edges made so far, and of them those whose place may be used again.
+    made: u32,
+    free: Vec<EdgeId>,
     /// The child behind a place, by the content and length of its first piece.
     children: FxHashMap<(EdgeId, Tokens, u64, Tokens), EdgeId>,
     head_tokens: Tokens,
+    /// What was appended lately, and where that led: shared text stands where it stands for good.
+    lately: Vec<(Cursor, Run, Cursor)>,
 }
+
+/// Appends that are remembered, at places that their contents say.
+const LATELY: usize = 128;
 
 impl PrefixTree {
     /// An empty tree for a provider that routes on the first `head_tokens` tokens.
     pub fn new(head_tokens: Tokens) -> Self {
-        let root = Edge { parent: EdgeId(0), start: 0, end: 0, head: None, runs: Vec::new(), private: true };
-        Self { edges: vec![root], children: FxHashMap::default(), head_tokens }
+        let mut tree = Self {
+            edges: Vec::new(),
+            texts: vec![Text::new()],
+            made: 0,
+            free: Vec::new(),
+            children: FxHashMap::default(),
+            head_tokens,
+            lately: vec![(Cursor::ROOT, Run::piece(0, 0), Cursor::ROOT); LATELY],
+        };
+        tree.attach(Cursor::ROOT, true);
+        tree.edges[0].has_head = false;
+        tree
     }
 
     /// The place after `run` behind `at`, for text that other prompts may contain too.
-    pub fn append(&mut self, mut at: Cursor, mut run: Run) -> Cursor {
+    pub fn append(&mut self, at: Cursor, run: Run) -> Cursor {
+        let place = mix(run.content ^ u64::from(at.edge.0)) as usize % LATELY;
+        let (before, text, end) = self.lately[place];
+        if before == at && text == run {
+            return end;
+        }
+        let end = self.find_or_add(at, run);
+        self.lately[place] = (at, run, end);
+        end
+    }
+
+    fn find_or_add(&mut self, mut at: Cursor, mut run: Run) -> Cursor {
         loop {
             let matched = self.matching_pieces(at, run);
             if matched > 0 {
@@ -211,7 +248,32 @@ impl PrefixTree {
 
     /// Edges in the tree.
     pub fn len(&self) -> usize {
-        self.edges.len() - 1
+        self.edges.len() - self.free.len() - 1
+    }
+
+    /// How many edges were made before this one, those that were freed since included.
+    pub fn serial(&self, edge: EdgeId) -> u32 {
+        self.edges[edge.0 as usize].serial
+    }
+
+    /// Frees the private edges on whose paths nobody stands: neither `used` nor before one that is.
+    pub fn free_all_but(&mut self, used: impl Iterator<Item = EdgeId>) {
+        let mut kept = vec![false; self.edges.len()];
+        kept[Cursor::ROOT.edge.0 as usize] = true;
+        let shared = self.edges.iter().zip(0..).filter(|(edge, _)| !edge.private);
+        for mut edge in shared.map(|(_, id)| EdgeId(id)).chain(used) {
+            // What lies beyond the tree is no edge of it.
+            while let Some(kept) = kept.get_mut(edge.0 as usize).filter(|kept| !**kept) {
+                *kept = true;
+                edge = self.edges[edge.0 as usize].parent;
+            }
+        }
+        self.free.clear();
+        for (index, _) in kept.iter().enumerate().filter(|(_, kept)| !**kept) {
+            // Whoever gets its place gets room for a text with it.
+            self.texts[self.edges[index].text as usize].clear();
+            self.free.push(EdgeId(index as u32));
+        }
     }
 
     /// Whether this is an edge of this tree.
@@ -230,8 +292,9 @@ impl PrefixTree {
         if edge.private || at.depth >= edge.end {
             return 0;
         }
-        let index = edge.runs.partition_point(|(_, end)| *end <= at.depth);
-        let (there, end) = edge.runs[index];
+        let text = &self.texts[edge.text as usize];
+        let index = if text.len() == 1 { 0 } else { text.partition_point(|(_, end)| *end <= at.depth) };
+        let (there, end) = text[index];
         let passed = at.depth - (end - there.tokens());
         let aligned = passed.is_multiple_of(there.piece_tokens);
         let there = there.skip(passed / there.piece_tokens);
@@ -243,16 +306,26 @@ impl PrefixTree {
     }
 
     fn attach(&mut self, at: Cursor, private: bool) -> EdgeId {
-        let id = EdgeId(u32::try_from(self.edges.len()).expect("fewer than 2^32 edges"));
-        let head = (at.depth >= self.head_tokens).then(|| self.head(at));
-        self.edges.push(Edge {
+        let has_head = at.depth >= self.head_tokens && at.depth > 0;
+        let head = if has_head { self.head(at) } else { 0 };
+        let reused = self.free.pop();
+        let edge = Edge {
             parent: at.edge,
             start: at.depth,
             end: at.depth,
+            serial: self.made,
             head,
-            runs: Vec::new(),
+            has_head,
             private,
-        });
+            text: reused.map_or(0, |id| self.edges[id.0 as usize].text),
+        };
+        self.made = self.made.wrapping_add(1);
+        if let Some(id) = reused {
+            self.edges[id.0 as usize] = edge;
+            return id;
+        }
+        let id = EdgeId(u32::try_from(self.edges.len()).expect("fewer than 2^32 edges"));
+        self.edges.push(edge);
         id
     }
 
@@ -261,12 +334,17 @@ impl PrefixTree {
         let edge = &mut self.edges[at.edge.0 as usize];
         edge.end += run.tokens();
         let end = Cursor { edge: at.edge, depth: edge.end };
-        if !edge.private || edge.head.is_none() {
-            edge.runs.push((run, edge.end));
+        if !edge.private || !edge.has_head {
+            if edge.text == 0 {
+                edge.text = u32::try_from(self.texts.len()).expect("fewer than 2^32 edges");
+                self.texts.push(Text::new());
+            }
+            self.texts[edge.text as usize].push((run, end.depth));
         }
-        if edge.head.is_none() && edge.end >= self.head_tokens {
+        if !edge.has_head && end.depth >= self.head_tokens {
             let head = self.head(end);
-            self.edges[at.edge.0 as usize].head = Some(head);
+            let edge = &mut self.edges[at.edge.0 as usize];
+            (edge.head, edge.has_head) = (head, true);
         }
         end
     }
@@ -274,10 +352,8 @@ impl PrefixTree {
     /// Digest of the first `head_tokens` tokens before `at` (of all of them, if there are fewer).
     fn head(&self, at: Cursor) -> u64 {
         let edge = &self.edges[at.edge.0 as usize];
-        if let Some(head) = edge.head
-            && at.depth >= self.head_tokens
-        {
-            return head;
+        if edge.has_head && at.depth >= self.head_tokens {
+            return edge.head;
         }
         if at.depth == 0 {
             return 0;
@@ -288,7 +364,7 @@ impl PrefixTree {
         }
         let mut digest = self.head(Cursor { edge: edge.parent, depth: edge.start });
         let mut depth = edge.start;
-        for (run, _) in &edge.runs {
+        for (run, _) in &self.texts[edge.text as usize] {
             for piece in 0..run.pieces {
                 if depth >= end {
                     return digest;

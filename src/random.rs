@@ -248,6 +248,7 @@ impl Quantity for Count {
 
 impl<V: Quantity> Distribution<V> {
     /// The value of one draw.
+    #[inline]
     pub fn draw(&self, draws: Draws, purpose: Purpose) -> V {
         let scaled = |value: V, factor: f64| V::from_units((value.units() as f64 * factor + 0.5) as u64);
         match self {
@@ -258,17 +259,7 @@ impl<V: Quantity> Distribution<V> {
             }
             Self::Exponential(mean) => scaled(*mean, draws.exponential(purpose, 0)),
             Self::Lognormal(median, sigma) => scaled(*median, libm::exp(sigma * draws.normal(purpose, 0))),
-            Self::Choice(options) => {
-                let total: f64 = options.iter().map(|(_, weight)| weight).sum();
-                let mut left = draws.uniform(purpose, 0) * total;
-                for (value, weight) in options {
-                    left -= weight;
-                    if left <= 0.0 {
-                        return *value;
-                    }
-                }
-                options.last().expect("a choice has options").0
-            }
+            Self::Choice(options) => choose(options, draws.uniform(purpose, 0)),
         }
     }
 
@@ -297,6 +288,19 @@ impl<V: Quantity> Distribution<V> {
             }
         }
     }
+}
+
+/// The option on which a point of (0, 1) falls, each being as long as its weight.
+fn choose<V: Quantity>(options: &[(V, f64)], point: f64) -> V {
+    let total: f64 = options.iter().map(|(_, weight)| weight).sum();
+    let mut left = point * total;
+    for (value, weight) in options {
+        left -= weight;
+        if left <= 0.0 {
+            return *value;
+        }
+    }
+    options.last().expect("a choice has options").0
 }
 
 impl<V: Quantity> FromStr for Distribution<V> {

@@ -278,6 +278,12 @@ impl AddAssign for Usd {
     }
 }
 
+impl std::iter::Sum for Usd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::default(), |sum, amount| Self(sum.0 + amount.0))
+    }
+}
+
 impl Sub for Usd {
     type Output = Self;
     fn sub(self, other: Self) -> Self {

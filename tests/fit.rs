@@ -5,7 +5,8 @@ use std::path::Path;
 
 use cachecast::experiment::fit::{Fit, Question, fit};
 use cachecast::experiment::observations::Observations;
-use cachecast::experiment::rivals::{EXPLORE, Grid};
+use cachecast::experiment::plausibility::{Cloud, is_far_off};
+use cachecast::experiment::rivals::{self, EXPLORE};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::experiment::stage::Stage;
 use cachecast::random::{Purpose, SessionKey};
@@ -25,6 +26,10 @@ output_tokens = 50
 profile = "openai-classic"
 "#;
 
+/// Keys that are hot, and how often each is asked.
+const HOT: u64 = 4;
+const HOT_REQUESTS: u64 = 40;
+
 const POOL: &str = "provider.routing.pool";
 const LIFETIME: &str = "provider.retention.lifetime.in_memory";
 
@@ -32,16 +37,17 @@ fn loaded() -> Loaded {
     Loaded::from_text("known", "known.toml", SCENARIO, Path::new(""), &[]).unwrap()
 }
 
-/// Fresh keys on conversations that grow, asked at once, after seconds, and after rests of minutes; the first three
-/// are hot for a minute. `readings` fills in what was read.
+/// Fresh keys on conversations that grow, asked at once, after seconds, after rests of minutes, and last twice after a
+/// rest that outlives every lifetime; the first ones are hot for half a minute, at three times the limit. `readings`
+/// fills in what was read.
 fn log(keys: u64, readings: Option<&[u32]>) -> Observations {
-    let rests = [0, 2, 5, 9, 20, 40, 300 + 40, 700, 1_080, 2_300, 2_310];
+    let rests = [0, 2, 5, 9, 20, 40, 300 + 40, 700, 1_080, 2_300, 2_310, 4_700, 4_703];
     let mut rows: Vec<(u64, u64, u32)> = Vec::new();
     for key in 0..keys {
         rows.extend(rests.iter().enumerate().map(|(turn, rest)| (key * 7 + rest, key, turn as u32)));
     }
     // Again and again at the length of its sixth turn.
-    let hot = (0..3).flat_map(|key| (0..24).map(move |n| (42 + 2 * n + 7 * key, key, 5)));
+    let hot = (0..HOT).flat_map(|key| (0..HOT_REQUESTS).map(move |n| (41 + n / 2 + 7 * key, key, 5)));
     rows.extend(hot.filter(|(_, key, _)| *key < keys));
     rows.sort();
     let mut text = String::from("time,key,prefix,prefix_tokens,prompt_tokens,cached_tokens\n");
@@ -71,7 +77,7 @@ fn fitted(observations: &Observations, free: &[&str], only: &[&str], replication
     let question = Question {
         loaded: &loaded(),
         observations,
-        free: free.iter().map(|text| Grid::parse(text).unwrap()).collect(),
+        free: free.iter().map(|text| rivals::free(text).unwrap()).collect(),
         only: only.iter().map(|name| name.to_string()).collect(),
         replications,
     };
@@ -164,46 +170,44 @@ fn what_nothing_can_tell_apart_is_said_with_what_would() {
     assert_eq!((exact.explained, exact.compared, exact.deterministic), (12, 12, true));
 }
 
-/// One hundred providers, each with settings of its own, fitted back. When this was written: the right rival first in 88,
-/// first or as good in 94 (`bounded_load` and `home`, `write_once` and `first_tokens` are close on this traffic); inside
-/// their 95 % sets all numbers of 19 or 20 in 20, but for `write_once`: unexplained misses 6 in 20, lifetimes 18, because
-/// it is laid over a routing that was judged without it.
-#[test]
-#[ignore = "a hundred fits take ten minutes: cargo test --release --test fit -- --ignored --nocapture"]
-fn of_a_hundred_known_providers_nearly_all_come_back() {
-    let truths = ["home", "pool", "write_once", "first_tokens", "whole_body"];
-    let rivals = [&truths[..], &["bounded_load", "random", "single_body", "breakpoints"]].concat();
-    let (mut first, mut as_good) = (0, 0);
-    let mut inside = std::collections::BTreeMap::new();
-    for seed in 0..100 {
-        let draws = SessionKey(4_711).turn(seed);
-        let pick = |n: u32, values: &[Value]| {
-            values[draws.below(Purpose::Route, n, values.len() as u64) as usize].clone()
-        };
-        let words = |words: &[&str]| words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>();
-        let rival = truths[seed as usize % 5];
-        let lifetime = pick(1, &words(&["5m", "10m", "30m"]));
-        let explore = pick(2, &[0.0.into(), 0.03.into()]);
-        let mut known = vec![(LIFETIME, lifetime), (EXPLORE, explore)];
-        let mut truth: Vec<Change> = match rival {
-            "pool" => {
-                known.push((POOL, pick(3, &[2.into(), 3.into(), 5.into(), 8.into()])));
-                vec![change("provider.routing.rule", "pool")]
-            }
-            "write_once" => vec![change("provider.write.when", "once")],
-            "first_tokens" => vec![
-                change("provider.write.semantics", "first_tokens"),
-                change("provider.write.first_tokens", 3_999),
-            ],
-            "whole_body" => vec![change("provider.write.semantics", "whole_body")],
-            _ => Vec::new(),
-        };
-        truth.extend(known.iter().map(|(path, value)| change(path, value.clone())));
-        let answer = fitted(&observed(10, &truth, seed), &FREE, &rivals, 79);
+/// What comes of fitting known providers back, each with settings of its own.
+#[derive(Default)]
+struct Recovery {
+    /// Providers whose rival was ranked first.
+    first: u32,
+    /// By rival and parameter: how often its set holds the truth, and of how many.
+    inside: std::collections::BTreeMap<(&'static str, &'static str), (u32, u32)>,
+}
+
+const TRUTHS: [&str; 5] = ["home", "pool", "write_once", "first_tokens", "whole_body"];
+
+const RIVALS: [&str; 9] = [
+    "home",
+    "pool",
+    "bounded_load",
+    "random",
+    "write_once",
+    "first_tokens",
+    "whole_body",
+    "single_body",
+    "breakpoints",
+];
+
+impl Recovery {
+    fn of(seeds: impl Iterator<Item = u32>, free: &[&str], only: &[&str]) -> Self {
+        let mut recovery = Self::default();
+        seeds.for_each(|seed| recovery.add(seed, free, only));
+        println!("right rival first in {}; inside the 95 % set: {:?}", recovery.first, recovery.inside);
+        recovery
+    }
+
+    fn add(&mut self, seed: u32, free: &[&str], only: &[&str]) {
+        let rival = TRUTHS[seed as usize % 5];
+        let (changes, known) = known_provider(rival, seed);
+        let answer = fitted(&observed(10, &changes, seed), free, only, 79);
         let best = &answer.rivals[0];
-        first += u32::from(best.rival.name == rival);
+        self.first += u32::from(best.rival.name == rival);
         let same = answer.rivals.iter().find(|judged| judged.rival.name == rival).unwrap();
-        as_good += u32::from(["best", "as good"].contains(&answer.verdict(same)));
         if best.rival.name != rival {
             println!(
                 "seed {seed}: {rival} {known:?}, but first is {} by {:.1} (p {:.2})",
@@ -212,24 +216,87 @@ fn of_a_hundred_known_providers_nearly_all_come_back() {
                 same.p
             );
         }
-        for (path, value) in &known {
-            let (held, of) = inside.entry((rival, *path)).or_insert((0, 0));
-            *held += u32::from(holds(&answer, rival, path, value));
+        for (path, value) in known {
+            let (held, of) = self.inside.entry((rival, path)).or_insert((0, 0));
+            *held += u32::from(holds(&answer, rival, path, &value));
             *of += 1;
         }
     }
-    println!(
-        "right rival first in {first} of 100, first or as good in {as_good}; inside the 95 % set: {inside:?}"
-    );
-    // Where two rivals give nearly the same on this traffic the answer says so, and either may stand first.
-    assert!(as_good >= 90, "{as_good}");
-    // By construction for the routing. What is stored is judged at one point of the routing below it, and may cover less.
-    let routing = |path: &str| {
-        let of =
-            inside.iter().filter(|((rival, known), _)| ["home", "pool"].contains(rival) && *known == path);
-        of.fold((0, 0), |(held, of), (_, (more, all))| (held + more, of + all))
+}
+
+/// A provider that plays by a rival, with numbers by its seed: its changes, and the numbers that are to be found.
+fn known_provider(rival: &str, seed: u32) -> (Vec<Change>, Vec<(&'static str, Value)>) {
+    let draws = SessionKey(4_711).turn(seed);
+    let pick = |n: u32, values: &[Value]| {
+        values[draws.below(Purpose::Route, n, values.len() as u64) as usize].clone()
     };
-    for (held, of) in [LIFETIME, EXPLORE, POOL].map(routing) {
-        assert!(10 * held >= 9 * of, "{held} of {of}: {inside:?}");
+    let lifetime = pick(1, &["5m", "10m", "30m"].map(Value::from));
+    let explore = pick(2, &[0.0, 0.03].map(Value::from));
+    let mut known = vec![(LIFETIME, lifetime), (EXPLORE, explore)];
+    let mut changes = match rival {
+        "pool" => {
+            known.push((POOL, pick(3, &[2, 3, 5, 8].map(Value::from))));
+            vec![change("provider.routing.rule", "pool")]
+        }
+        "write_once" => vec![change("provider.write.when", "once")],
+        "first_tokens" => vec![
+            change("provider.write.semantics", "first_tokens"),
+            change("provider.write.first_tokens", 3_999),
+        ],
+        "whole_body" => vec![change("provider.write.semantics", "whole_body")],
+        _ => Vec::new(),
+    };
+    changes.extend(known.iter().map(|(path, value)| change(path, value.clone())));
+    (changes, known)
+}
+
+#[test]
+fn what_is_stored_is_told_apart_over_a_routing_that_is_open_too() {
+    let free = [FREE[0], FREE[1], FREE[2], "provider.routing.rate_count=['admitted']"];
+    let recovery = Recovery::of([2, 7, 12, 3].into_iter(), &free, &["home", "write_once", "first_tokens"]);
+    assert_eq!(recovery.first, 4);
+    let (held, of) = recovery.inside.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(held >= of - 2, "{held} of {of}");
+}
+
+/// One hundred providers, each with settings of its own. When this was written: the right rival first in 100; inside their
+/// 95 % sets 97 of 100 lifetimes, 96 of 100 shares of unexplained misses, 96 of 100 pools (80 of them fitted among pools
+/// alone); for every rival at least 18 in 20.
+#[test]
+#[ignore = "a hundred fits take a quarter of an hour: cargo test --release --test fit -- --ignored --nocapture"]
+fn of_a_hundred_known_providers_nearly_all_come_back() {
+    let mut recovery = Recovery::of(0..100, &FREE, &RIVALS);
+    assert!(recovery.first >= 95, "{}", recovery.first);
+    // Every fifth is a pool. For a hundred of them the others need not be asked.
+    let more_pools =
+        Recovery::of((100..500).filter(|seed| TRUTHS[*seed as usize % 5] == "pool"), &FREE, &["pool"]);
+    let (held, of) = more_pools.inside[&("pool", POOL)];
+    let pools = recovery.inside.get_mut(&("pool", POOL)).unwrap();
+    *pools = (pools.0 + held, pools.1 + of);
+    for parameter in [LIFETIME, EXPLORE, POOL] {
+        let of = recovery.inside.iter().filter(|((_, path), _)| *path == parameter);
+        let (held, of) = of.fold((0, 0), |(held, of), (_, (more, all))| (held + more, of + all));
+        assert!(10 * held >= 9 * of, "{parameter}: {held} of {of}");
     }
+    for (known, (held, of)) in &recovery.inside {
+        assert!(4 * held >= 3 * of, "{known:?}: {held} of {of}");
+    }
+}
+
+/// How many known providers the first round would drop.
+fn dropped(seeds: impl Iterator<Item = u32>) -> usize {
+    let drops = |seed: &u32| {
+        let (changes, _) = known_provider(TRUTHS[*seed as usize % 5], *seed);
+        let stage = Stage::new(&loaded(), &observed(10, &changes, *seed), 39).unwrap();
+        let played = stage.play(0, &changes, 39).unwrap();
+        let cell = &stage.cells[0];
+        let (simulated, observed, resolution) = (&played.vectors, &cell.observed, &cell.resolution);
+        is_far_off(&Cloud { simulated, observed, resolution }.distances_to_others())
+    };
+    seeds.filter(drops).count()
+}
+
+#[test]
+fn the_first_round_drops_no_known_provider() {
+    assert_eq!(dropped(0..25), 0);
 }

@@ -40,7 +40,7 @@ fn load(changes: &[(&str, toml::Value)]) -> Loaded {
 
 fn ask(loaded: &Loaded, ensemble: Option<Vec<Member>>) -> Card {
     let question = Question {
-        over: cachecast::experiment::choices::Over::parse(COUNTS).unwrap(),
+        over: cachecast::experiment::choices::over(COUNTS).unwrap(),
         objective: "token_hit_ratio".parse().unwrap(),
         constraints: Vec::new(),
         within: None,

@@ -7,10 +7,12 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
 use crate::error::Result;
-use crate::experiment::fit::{Fit as Answer, INDIFFERENCE, Judged, Question, REPLICATIONS, fit};
+use crate::experiment::fit::{
+    Fit as Answer, INDIFFERENCE, Judged, LEAST_REPLICATIONS, Question, REPLICATIONS, fit,
+};
 use crate::experiment::fitted::{self, latency_lines};
 use crate::experiment::observations::Observations;
-use crate::experiment::rivals::Grid;
+use crate::experiment::rivals::free;
 use crate::experiment::tables::plain;
 use crate::units::round_to;
 
@@ -51,7 +53,7 @@ impl Fit {
             self.common.changes()?.into_iter().filter(|change| change.origin != "--seeds").collect();
         let loaded = super::load(&self.scenario, &changes)?;
         let observations = Observations::from_files(&self.observations)?;
-        let free = self.free.iter().map(|text| Grid::parse(text)).collect::<Result<_>>()?;
+        let free = self.free.iter().map(|text| free(text)).collect::<Result<_>>()?;
         let bar = progress_bar(self.common.quiet);
         let question = Question {
             loaded: &loaded,
@@ -108,8 +110,8 @@ fn method(answer: &Answer) -> String {
     }
     let error = (0.05f64 * 0.95 / f64::from(answer.replications)).sqrt();
     format!(
-        "{} rows; {} replications of every point: a p-value of 0.05 is known to ±{error:.3}.\n\
-         95 % sets hold the values not rejected at 5 %; those of routing cover by construction, up to that error and the grid.\n\
+        "{} rows; {} replications of every point not hopeless after {LEAST_REPLICATIONS}: a p-value of 0.05 is known to ±{error:.3}.\n\
+         95 % sets hold the values not rejected at 5 %: they cover by construction, up to that error and the grid.\n\
          Scores: synthetic log-likelihood less half of ln(rows) a parameter; within {INDIFFERENCE} they tell nothing apart.",
         answer.rows, answer.replications
     )

@@ -5,10 +5,11 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use toml::Value;
 
-use crate::cli::output::{Format, Table, word};
+use crate::cli::output::{Format, Table};
 use crate::cli::{SHIPPED, load};
 use crate::error::{Error, Result};
 use crate::experiment::axes::{Axis, axes_of};
+use crate::experiment::tables::word;
 use crate::provider::profile::{Evidence, Profile, Provider, shipped};
 use crate::provider::routing::{Overflow, Rule};
 

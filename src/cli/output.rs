@@ -186,14 +186,6 @@ pub fn talk(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A choice as it is written in a file.
-pub fn word(choice: &impl serde::Serialize) -> String {
-    match serde_json::to_value(choice) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => other.map_or(String::new(), |value| value.to_string()),
-    }
-}
-
 /// A bar on stderr if that is a terminal, nothing elsewhere.
 pub fn progress_bar(quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };

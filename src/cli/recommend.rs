@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk, word};
+use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
 use crate::cli::replay::Described;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::choices::Over;
+use crate::experiment::choices;
+use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Unit;
 use crate::experiment::race::{Standing, day_factor};
 use crate::experiment::recommend::{Card, Formulas, Question, recommend, scenario};
 use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
-use crate::experiment::tables::plain;
+use crate::experiment::tables::{plain, word};
 use crate::experiment::{ensemble, preflight, results};
 use crate::units::Span;
 
@@ -121,8 +122,8 @@ impl Recommend {
     }
 
     fn question(&self) -> Result<Question> {
-        let over: Vec<Over> =
-            self.over.iter().map(|text| Over::parse(text)).collect::<Result<Vec<_>>>()?.concat();
+        let over: Vec<Grid> =
+            self.over.iter().map(|text| choices::over(text)).collect::<Result<Vec<_>>>()?.concat();
         if let Some(twice) = (1..over.len()).find(|at| over[..*at].iter().any(|o| o.path == over[*at].path)) {
             return Err(Error::input("--over", format!("`{}` is there twice", over[twice].path)));
         }

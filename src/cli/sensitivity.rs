@@ -5,12 +5,15 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::output::{Field, Table, estimate, progress_bar, talk};
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::objective::{Metric, Unit};
-use crate::experiment::scenario::Axis;
-use crate::experiment::sensitivity::{Unknown, as_written, plausible, screen};
+use crate::experiment::sensitivity::{as_written, plausible, screen};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::tables::plain;
 use crate::units::Span;
+
+/// An unknown as `--over` takes it.
+const EXAMPLE: &str = "provider.routing.pool=[4,5,6]";
 
 /// Say which unknown of the provider moves the answer most: what to measure next
 #[derive(Debug, Args)]
@@ -41,7 +44,7 @@ impl Sensitivity {
         let loaded = self.common.load(&self.scenario)?;
         let unknowns = match self.over.as_slice() {
             [] => plausible(&loaded),
-            given => given.iter().map(|text| unknown(text)).collect::<Result<_>>()?,
+            given => given.iter().map(|text| Grid::parse("--over", text, EXAMPLE)).collect::<Result<_>>()?,
         };
         let bar = progress_bar(self.common.quiet);
         let effects = screen(&loaded, &unknowns, &metric, self.trajectories, |done, runs| {
@@ -86,13 +89,4 @@ impl Sensitivity {
         }
         self.common.print(&table)
     }
-}
-
-/// Reads `path=values`.
-fn unknown(text: &str) -> Result<Unknown> {
-    let wrong = |message: String| Error::input(format!("--over {text}"), message);
-    let form = "write path=values, such as provider.routing.pool=[4,5,6]";
-    let (path, values) = text.split_once('=').ok_or_else(|| wrong(form.into()))?;
-    let axis = Axis { path: path.into(), values: crate::experiment::scenario::parse_value(values) };
-    Ok(Unknown { path: path.parse().map_err(wrong)?, values: axis.values().map_err(wrong)? })
 }

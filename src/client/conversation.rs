@@ -9,8 +9,8 @@ use crate::random::{Draws, Purpose, SessionKey, fold};
 use crate::units::{SimTime, Tokens};
 
 /// Texts at the very beginning of a prompt that may change: a timestamp or id, and what a client puts there to break
-/// the prefix on purpose.
-pub type Heads = SmallVec<[Run; 2]>;
+/// the prefix on purpose. Most clients have none.
+pub type Heads = Box<[Run]>;
 
 /// What one session has said so far.
 #[derive(Clone, Debug)]
@@ -34,8 +34,15 @@ pub struct Conversation {
     /// Whether this turn repeats reasoning that `kept` lacks.
     reasons: bool,
     heads: Heads,
-    /// Where the session's own starting context ends.
-    context_end: Option<Tokens>,
+    /// Where what was said so far ends, if the provider looks at marks.
+    ends: Option<Box<Ends>>,
+}
+
+/// Where the parts of a conversation end.
+#[derive(Clone, Debug, Default)]
+struct Ends {
+    /// The session's own starting context.
+    context: Option<Tokens>,
     /// Depths of all histories so far, oldest first.
     histories: Vec<Tokens>,
     messages: Messages,
@@ -95,8 +102,8 @@ pub struct SegmentEnds {
 }
 
 impl Setting<'_> {
-    fn heads(&self, draws: Draws, now: SimTime) -> Heads {
-        self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce).collect()
+    fn heads(&self, draws: Draws, now: SimTime) -> impl Iterator<Item = Run> {
+        self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce)
     }
 }
 
@@ -111,10 +118,8 @@ impl Default for Conversation {
             turn_tokens: 0,
             status: 0,
             reasons: false,
-            heads: Heads::new(),
-            context_end: None,
-            histories: Vec::new(),
-            messages: Messages::default(),
+            heads: Heads::default(),
+            ends: None,
         }
     }
 }
@@ -128,6 +133,17 @@ impl Conversation {
     /// The last prompt with its answer as it was generated; `None` before the first.
     pub fn answered(&self) -> Option<Cursor> {
         self.answered
+    }
+
+    /// The end of the conversation as its next turn repeats it.
+    pub fn end(&self) -> Cursor {
+        self.kept
+    }
+
+    /// The places it may go on from.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let Self { history, kept, unedited, sent, answered, .. } = *self;
+        [history, Some(kept), unedited, sent, answered].into_iter().flatten()
     }
 
     /// Whether nothing was said yet.
@@ -179,10 +195,13 @@ impl Conversation {
         };
         self.status = status;
         self.turn_tokens += added;
-        self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens });
-        self.messages.forget_all_but(setting.wanted.messages);
+        let end = MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens };
+        if let Some(Ends { messages, .. }) = self.noted(setting) {
+            messages.ends.push(end);
+            messages.forget_all_but(setting.wanted.messages);
+        }
         if setting.rebases {
-            self.base_ends_here();
+            self.base_ends_here(setting);
         }
         self.prompt_end()
     }
@@ -225,26 +244,35 @@ impl Conversation {
 
     /// Where the segments of the last prompt end. Asked before its answer is taken in.
     pub fn segment_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
+        let Some(Ends { context, histories, messages }) = self.ends.as_deref() else {
+            return SegmentEnds::default();
+        };
         let history = self.history.map_or(0, |history| history.depth);
         let heads: Tokens = self.heads.iter().map(|head| head.tokens()).sum();
-        let first = wanted.first.min(self.histories.len());
-        let latest = self.histories.len().saturating_sub(wanted.latest).max(first);
+        let first = wanted.first.min(histories.len());
+        let latest = histories.len().saturating_sub(wanted.latest).max(first);
         SegmentEnds {
             developer: (prefix_tokens > 0).then_some(heads + prefix_tokens),
-            context: self.context_end.filter(|end| *end <= history),
-            histories: self.histories[..first].iter().chain(&self.histories[latest..]).copied().collect(),
+            context: context.filter(|end| *end <= history),
+            histories: histories[..first].iter().chain(&histories[latest..]).copied().collect(),
             status: (self.status > 0).then_some(history + self.status),
-            messages: self.messages.depths(history + self.status).collect(),
+            messages: messages.depths(history + self.status).collect(),
         }
     }
 
     /// The same for what the next turns have in common.
     pub fn common_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
-        let mut messages: SmallVec<_> = self.messages.ends.iter().map(|end| end.kept).collect();
+        let Some(Ends { messages: said, .. }) = self.ends.as_deref() else { return SegmentEnds::default() };
+        let mut messages: SmallVec<_> = said.ends.iter().map(|end| end.kept).collect();
         if messages.last() != Some(&self.kept.depth) {
             messages.push(self.kept.depth);
         }
         SegmentEnds { status: None, messages, ..self.segment_ends(prefix_tokens, wanted) }
+    }
+
+    /// Where what is said is noted to end, if the provider looks at marks.
+    fn noted(&mut self, setting: &Setting<'_>) -> Option<&mut Ends> {
+        (setting.wanted.messages > 0).then(|| &mut **self.ends.get_or_insert_default())
     }
 
     /// Lengthens what later turns repeat.
@@ -268,17 +296,18 @@ impl Conversation {
             self.kept = start(tree);
             if let Some(context) = context {
                 self.kept = tree.append(self.kept, context);
-                self.context_end = Some(self.kept.depth);
-                self.messages.ends.push(MessageEnd { kept: self.kept.depth, in_turn: 0 });
+                let kept = self.kept.depth;
+                if let Some(ends) = self.noted(setting) {
+                    ends.context = Some(kept);
+                    ends.messages.ends.push(MessageEnd { kept, in_turn: 0 });
+                }
             }
         } else {
             self.kept = self.unedited.take().unwrap_or(self.kept);
             if volatility.compact_above.is_some_and(|most| self.tokens() > most) {
                 let at = start(tree);
                 self.kept = tree.append_private(at, content, volatility.summary_tokens);
-                self.context_end = None;
-                self.histories.clear();
-                self.messages = Messages::default();
+                self.ends = None;
             }
             let edited = volatility.edited(self.kept, draws, tree);
             if volatility.edit_reverted && edited != self.kept {
@@ -286,10 +315,18 @@ impl Conversation {
             }
             self.kept = edited;
         }
-        self.history = Some(self.kept);
-        self.histories.push(self.kept.depth);
         (self.sent, self.turn_tokens, self.status, self.reasons) = (None, 0, 0, false);
-        self.messages.of_this_turn = self.messages.ends.len();
+        self.history_ends_here(setting);
+    }
+
+    /// What comes next comes behind all that is kept.
+    fn history_ends_here(&mut self, setting: &Setting<'_>) {
+        self.history = Some(self.kept);
+        let kept = self.kept.depth;
+        if let Some(Ends { histories, messages, .. }) = self.noted(setting) {
+            histories.push(kept);
+            messages.of_this_turn = messages.ends.len();
+        }
     }
 
     /// What comes before a call's own text: a new turn, perhaps a new head. Whether the head is another.
@@ -301,9 +338,12 @@ impl Conversation {
         now: SimTime,
         tree: &mut PrefixTree,
     ) -> bool {
-        let heads = setting.heads(draws, now);
-        let moved = heads != self.heads && !self.is_new();
-        self.heads = heads;
+        let heads = || setting.heads(draws, now);
+        let changed = !self.heads.iter().copied().eq(heads());
+        let moved = changed && !self.is_new();
+        if changed {
+            self.heads = heads().collect();
+        }
         if begins_turn || self.is_new() {
             self.begin_turn(setting, draws, tree);
         }
@@ -321,7 +361,7 @@ impl Conversation {
         let head = self.heads.iter().fold(0, |digest, head| fold(digest, head.content));
         let mut repeat = |at: Cursor, old: Cursor| {
             let said = old.depth.saturating_sub(at.depth);
-            let content = fold(head, fold(u64::from(old.edge.0), u64::from(old.depth)));
+            let content = fold(head, fold(u64::from(tree.serial(old.edge)), u64::from(old.depth)));
             if said == 0 { at } else { tree.append(at, Run::piece(content, said)) }
         };
         self.unedited = self.unedited.map(|old| repeat(at, old));
@@ -331,11 +371,9 @@ impl Conversation {
     }
 
     /// The prompt just made is a base: what comes after it comes behind it, the status block too.
-    fn base_ends_here(&mut self) {
-        self.history = Some(self.kept);
-        self.histories.push(self.kept.depth);
+    fn base_ends_here(&mut self, setting: &Setting<'_>) {
         (self.turn_tokens, self.status, self.reasons) = (0, 0, false);
-        self.messages.of_this_turn = self.messages.ends.len();
+        self.history_ends_here(setting);
     }
 }
 

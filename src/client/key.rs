@@ -219,7 +219,7 @@ impl Keying {
         let depth = (f64::from(prompt.tokens()) * self.fingerprint) as Tokens;
         let depth = depth - depth % self.fingerprint_step;
         let Cursor { edge, .. } = tree.ancestor(prompt.shareable, depth);
-        let beginning = fold(u64::from(edge.0), u64::from(depth));
+        let beginning = fold(u64::from(tree.serial(edge)), u64::from(depth));
         // Nobody else sends what lies in a tail of its own.
         let own = if depth > prompt.shareable.depth { call + 1 } else { 0 };
         PromptCacheKey::Salted(fold(key.digest(), fold(beginning, own)))

@@ -141,10 +141,11 @@ pub struct Seeing {
 
 impl Seen {
     /// What stands at the head of the next prompt for the sake of rebases.
-    pub fn nonce(&self, reaction: &Reaction, session: SessionKey) -> Option<Run> {
+    pub fn nonce(seen: Option<&Self>, reaction: &Reaction, session: SessionKey) -> Option<Run> {
         (reaction.after_miss == AfterMiss::Rebase).then(|| {
             // Until its first rebase a session has the head that all others have.
-            let content = if self.rebased == 0 { 0 } else { fold(session.0, u64::from(self.rebased)) };
+            let rebased = seen.map_or(0, |seen| seen.rebased);
+            let content = if rebased == 0 { 0 } else { fold(session.0, u64::from(rebased)) };
             Run::piece(fold(content, 2), reaction.rebase_head_tokens)
         })
     }

@@ -6,7 +6,7 @@ use crate::client::conversation::SegmentEnds;
 use crate::client::key::PromptCacheKey;
 use crate::client::workload::Breakpoint;
 use crate::prompt::{Cursor, Mark, MarkKind, Marks, Prompt};
-use crate::provider::routing::MachineId;
+use crate::provider::routing::{MachineId, RoutingKey};
 use crate::random::Draws;
 use crate::units::Tokens;
 
@@ -41,6 +41,8 @@ pub struct Place {
     pub machine: MachineId,
     /// Which regime of the provider it belongs to.
     pub regime: u32,
+    /// Its routing key.
+    pub routing_key: RoutingKey,
 }
 
 /// One request, as the provider gets it.
@@ -68,20 +70,29 @@ pub struct Request {
     pub account: u32,
     /// Where the response came from that it continues, if it does.
     pub continues: Option<Place>,
+    /// The routing key of its session's last response: probably its own.
+    pub likely: Option<RoutingKey>,
     /// Whether it continues another conversation's context.
     pub contaminated: bool,
     /// The prompt.
     pub prompt: Prompt,
     /// Ends of its segments, where the provider cares for them.
     pub marks: Marks,
-    /// The session's prompt before this one.
-    pub previous: Option<Prompt>,
+    /// Tokens of the session's prompt before this one, 0 if there was none.
+    pub previous: Tokens,
     /// Tokens of the answer, its reasoning included.
     pub output_tokens: Tokens,
     /// The place behind the answer, where a later prompt may repeat it.
     pub answered: Option<Cursor>,
     /// This request's draws.
     pub draws: Draws,
+}
+
+impl Request {
+    /// The places behind which it, or what comes after it, may be stored.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        [self.prompt.shareable].into_iter().chain(self.answered)
+    }
 }
 
 impl SegmentEnds {

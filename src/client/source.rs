@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use crate::client::agent::Agent;
 use crate::client::arrival::Starts;
@@ -11,14 +10,14 @@ use crate::client::chat::Chat;
 use crate::client::conversation::{SegmentEnds, Setting};
 use crate::client::fork_tree::ForkTree;
 use crate::client::key::Keying;
-use crate::client::reaction::Reaction;
+use crate::client::reaction::{Reaction, Seen};
 use crate::client::session::{Sent, Session};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
 use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
-use crate::prompt::{PrefixTree, Prompt, Run};
+use crate::prompt::{Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
@@ -28,7 +27,7 @@ pub(super) struct Source {
     pub kind: Kind,
     pub keying: Keying,
     pub reaction: Reaction,
-    pub breakpoints: Vec<Breakpoint>,
+    breakpoints: Vec<Breakpoint>,
     /// Digest of the partition's name.
     pub partition: u64,
     users: u32,
@@ -41,6 +40,8 @@ pub(super) struct Source {
     pub assigned: u64,
     /// What the sessions of a trace have sent: their requests come one by one.
     pub recorded: FxHashMap<u64, Sent>,
+    /// Where the messages of their prompts ended, shallowest first, if the provider looks at marks.
+    message_ends: FxHashMap<u64, Vec<Tokens>>,
     /// Which marks the provider looks at.
     wanted: MarksWanted,
 }
@@ -57,7 +58,7 @@ pub(super) enum Kind {
 pub(super) struct Asked {
     pub prompt: Prompt,
     pub output_tokens: Tokens,
-    pub ends: SegmentEnds,
+    pub marks: Marks,
 }
 
 impl Source {
@@ -101,12 +102,14 @@ impl Source {
             calls: 0,
             assigned: 0,
             recorded: FxHashMap::default(),
+            message_ends: FxHashMap::default(),
             wanted,
         })
     }
 
-    /// The next session, with its start; `sessions` is its number, unless a trace has one of its own.
-    pub fn next_session(&mut self, workload: u32, sessions: u64) -> Result<Option<(SimTime, Session)>> {
+    /// Makes `session` the next one of this workload: when it starts. `sessions` is its number, unless a trace has one
+    /// of its own.
+    pub fn next_session(&mut self, sessions: u64, session: &mut Session) -> Result<Option<SimTime>> {
         let (now, number, key, person) = match &mut self.kind {
             Kind::SharedPrefix(_, starts)
             | Kind::Chat(_, starts)
@@ -122,11 +125,14 @@ impl Source {
                 (now, number, own(recording.record().line), own(number))
             }
         };
-        let mut session = Session::new(workload, number, key, person, self.levels());
+        session.begin(number, key, person, self.levels());
         session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
-        session.sent = self.recorded.remove(&number).unwrap_or_default();
-        Ok(Some((now, session)))
+        session.sent = match &self.kind {
+            Kind::Trace(_) => self.recorded.get(&number).copied().unwrap_or_default(),
+            _ => Sent::default(),
+        };
+        Ok(Some(now))
     }
 
     /// Levels of children below a session.
@@ -155,22 +161,24 @@ impl Source {
     }
 
     /// The session's next call.
-    pub fn ask(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+    pub fn ask(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let draws = session.draws();
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
                 let head = self.volatility.head(self.content, draws, now);
-                let developer = shared.prefix_tokens + head.map_or(0, Run::tokens);
                 let (prompt, output_tokens) =
                     shared.prompt(self.content, session.key, self.calls, head, draws, tree);
-                let developer = if shared.prefix_tokens == 0 { 0 } else { developer };
-                let ends = SegmentEnds::alone(developer, [prompt.tokens()].into_iter().collect());
-                return Asked { prompt, output_tokens, ends };
+                let marks = self.marks(|| {
+                    let developer = shared.prefix_tokens + head.map_or(0, Run::tokens);
+                    let developer = if shared.prefix_tokens == 0 { 0 } else { developer };
+                    SegmentEnds::alone(developer, [prompt.tokens()].into_iter().collect())
+                });
+                return Asked { prompt, output_tokens, marks };
             }
             Kind::Trace(recording) => {
-                let prompt = recording.prompt(tree);
-                let ends = SegmentEnds::alone(0, self.recorded_ends(&mut session.sent, prompt.tokens()));
-                return Asked { prompt, output_tokens: recording.record().output_tokens, ends };
+                let (prompt, output_tokens) = (recording.prompt(tree), recording.record().output_tokens);
+                let marks = self.recorded_marks(session.number, prompt.tokens());
+                return Asked { prompt, output_tokens, marks };
             }
             Kind::Chat(chat, _) => {
                 (&chat.output_tokens, chat.user_tokens.draw(draws, Purpose::PromptTokens).0, true)
@@ -182,30 +190,30 @@ impl Source {
             Kind::Agent(agent, _) => {
                 (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
             }
-            Kind::ForkTree(tree, _) => match session.node.results {
+            Kind::ForkTree(tree, _) => match session.node.as_ref().and_then(|node| node.results) {
                 None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
                 Some(results) => (&tree.output_tokens, results, false),
             },
         };
         session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
         session.calls_left = session.calls_left.saturating_sub(1);
-        let rebases = session.seen.begins_rebase();
+        let rebases = session.seen.as_mut().is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
-        let ends = self.segment_ends(session);
+        let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
         let output = output_tokens.draw(draws, Purpose::OutputTokens).0;
         let Volatility { reasoning_tokens, reasoning: rule, .. } = &self.volatility;
         let reasoning = reasoning_tokens.draw(draws, Purpose::Reasoning).0;
         session.conversation.answer(output, reasoning, *rule, draws, tree);
-        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: output + reasoning, ends }
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: output + reasoning, marks }
     }
 
     /// A short call with nothing but what the session's next calls share.
     pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let setting = self.setting(session, false);
         let end = session.conversation.open(&setting, session.draws(), now, tree);
-        let ends = session.conversation.common_ends(self.prefix_tokens(), self.wanted);
-        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, ends }
+        let marks = self.marks(|| session.conversation.common_ends(self.prefix_tokens(), self.wanted));
+        Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, marks }
     }
 
     fn setting(&self, session: &Session, rebases: bool) -> Setting<'_> {
@@ -215,7 +223,7 @@ impl Source {
             }
             Kind::SharedPrefix(..) | Kind::Chat(..) | Kind::Trace(_) => None,
         };
-        let root = session.node.root.turn(0);
+        let root = session.root().turn(0);
         let start = start_tokens
             .filter(|_| session.conversation.is_new())
             .map(|law| Run::piece(root.bits(Purpose::Content, 3), law.draw(root, Purpose::StartTokens).0));
@@ -224,32 +232,31 @@ impl Source {
             prefix_tokens: self.prefix_tokens(),
             start: start.filter(|start| start.tokens() > 0),
             volatility: &self.volatility,
-            nonce: session.seen.nonce(&self.reaction, session.key),
-            status_paused: session.seen.pauses_status(),
+            nonce: Seen::nonce(session.seen.as_deref(), &self.reaction, session.key),
+            status_paused: session.seen.as_ref().is_some_and(|seen| seen.pauses_status()),
             rebases,
             wanted: self.wanted,
         }
     }
 
-    fn segment_ends(&self, session: &Session) -> SegmentEnds {
-        match self.wanted.messages {
-            0 => SegmentEnds::default(),
-            _ => session.conversation.segment_ends(self.prefix_tokens(), self.wanted),
-        }
+    /// The marks of a prompt whose segments end so, if the provider looks at any.
+    fn marks(&self, ends: impl FnOnce() -> SegmentEnds) -> Marks {
+        if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
 
-    /// Ends of the messages of a trace's session, the prompt's own end among them, as many as are wanted.
-    fn recorded_ends(&self, sent: &mut Sent, end: Tokens) -> SmallVec<[Tokens; 4]> {
+    /// The marks of a prompt of a trace's session: the ends of its messages, its own end among them.
+    fn recorded_marks(&mut self, session: u64, end: Tokens) -> Marks {
         if self.wanted.messages == 0 {
-            return SmallVec::new();
+            return Marks::new();
         }
+        let ends = self.message_ends.entry(session).or_default();
         // A prompt that shrank (another text from some depth on) has lost the messages behind that.
-        while sent.message_ends.last().is_some_and(|earlier| *earlier >= end) {
-            sent.message_ends.pop();
+        while ends.last().is_some_and(|earlier| *earlier >= end) {
+            ends.pop();
         }
-        sent.message_ends.push(end);
-        let forgotten = sent.message_ends.len().saturating_sub(self.wanted.messages);
-        sent.message_ends[forgotten..].iter().copied().collect()
+        ends.push(end);
+        let forgotten = ends.len().saturating_sub(self.wanted.messages);
+        SegmentEnds::alone(0, ends[forgotten..].iter().copied().collect()).marks(&self.breakpoints)
     }
 
     /// Time between an answer and the session's next call; `None` if there is none.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::client::fork_tree::{ForkTree, Order};
 use crate::client::gateway::{Continuation, Gateway};
 use crate::client::key::{Caller, PromptCacheKey};
-use crate::client::reaction::{KeepAlive, Seeing};
+use crate::client::reaction::{AfterMiss, KeepAlive, Seeing};
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::{Continued, Due, Session};
 use crate::client::source::{Asked, Kind, Source};
@@ -19,7 +19,7 @@ use crate::client::upstream::Upstream;
 use crate::client::workload::Client;
 use crate::error::Result;
 use crate::input::trace::Skipped;
-use crate::prompt::{Marks, PrefixTree};
+use crate::prompt::{Cursor, PrefixTree};
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, fold};
 use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
@@ -31,7 +31,6 @@ pub struct Traffic {
     calls: u64,
     /// Nothing generated is sent at or after this.
     end: SimTime,
-    wanted: MarksWanted,
     gateway: Gateway,
     /// Sessions that the gateway holds upstream, by partition and key.
     upstream: FxHashMap<u64, Upstream>,
@@ -93,7 +92,6 @@ impl Traffic {
             sessions: 0,
             calls: 0,
             end: SimTime::ZERO + duration,
-            wanted,
             gateway: client.gateway.clone(),
             upstream: FxHashMap::default(),
             joins: FxHashMap::default(),
@@ -118,19 +116,30 @@ impl Traffic {
         })
     }
 
-    /// The next session of a workload: what it sends at its start, the first at the start itself. Nothing when the
-    /// workload has ended.
-    pub fn start_next(&mut self, workload: u32, next: &mut Next) -> Result<()> {
-        let source = &mut self.sources[workload as usize];
-        let Some((now, session)) = source.next_session(workload, self.sessions)? else { return Ok(()) };
+    /// Makes `session` the next one of its workload: when it starts. Other sessions that start with it come into
+    /// `next`. Nothing when the workload has ended.
+    pub fn start_next(&mut self, session: &mut Session, next: &mut Next) -> Result<Option<SimTime>> {
+        let source = &mut self.sources[session.workload as usize];
+        let Some(now) = source.next_session(self.sessions, session)? else { return Ok(None) };
         let forks_at_once = matches!(&source.kind, Kind::ForkTree(tree, _) if !tree.root_call);
         self.sessions += 1;
-        if forks_at_once {
-            self.fork(session, now, next);
-        } else {
-            next.push((now, session));
+        if !forks_at_once {
+            return Ok(Some(now));
         }
-        Ok(())
+        let others = next.len();
+        self.fork(session.clone(), now, next);
+        if next.len() == others {
+            return Ok(None);
+        }
+        let (at, first) = next.remove(others);
+        *session = first;
+        Ok(Some(at))
+    }
+
+    /// The places from which conversations go on that belong to no session in the queue.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let upstream = self.upstream.values().flat_map(Upstream::places);
+        upstream.chain(self.joins.values().flat_map(|join| join.node.places()))
     }
 
     /// The session's next request.
@@ -143,53 +152,67 @@ impl Traffic {
                 let draws = failed.draws.beside(RETRY, *attempt);
                 Request { draws, attempt: *attempt, last_attempt, ..(**failed).clone() }
             }
-            Due::KeepAlive(last, keep_alive) => Request {
-                draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
-                occasion: Occasion::KeepAlive,
-                previous: Some(last.prompt),
-                output_tokens: 1,
-                answered: None,
-                ..(**last).clone()
-            },
+            Due::KeepAlive(repeated) => {
+                let (last, keep_alive) = &**repeated;
+                Request {
+                    draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
+                    occasion: Occasion::KeepAlive,
+                    previous: last.prompt.tokens(),
+                    output_tokens: 1,
+                    answered: None,
+                    ..last.clone()
+                }
+            }
         };
         request.call = self.calls;
         self.calls += 1;
         request
     }
 
-    /// Takes in what came of a session's request, and says what is sent next because of it.
-    pub fn answered(&mut self, mut session: Session, request: Request, response: &Response, next: &mut Next) {
+    /// Takes in what came of a session's request: when its next one comes, if there is one. Other sessions that go on
+    /// because of it come into `next`.
+    pub fn answered(
+        &mut self,
+        session: &mut Session,
+        request: &Request,
+        response: &Response,
+        next: &mut Next,
+    ) -> Option<SimTime> {
         let due = std::mem::replace(&mut session.due, Due::Call);
-        if let Due::KeepAlive(last, KeepAlive { call, sent }) = due {
-            return self.go_on(session, *last, KeepAlive { call, sent: sent + 1 }, response, next);
+        if let Due::KeepAlive(repeated) = due {
+            let (last, KeepAlive { call, sent }) = &*repeated;
+            return self.go_on(session, last, KeepAlive { call: *call, sent: sent + 1 }, response);
         }
-        self.remember(&mut session, &request, response);
+        self.remember(session, request, response);
         let reaction = &self.sources[session.workload as usize].reaction;
         if response.failed && !request.last_attempt {
             let again = response.complete + reaction.wait(request.attempt);
-            let attempt = request.attempt + 1;
-            session.due = Due::Retry(Box::new(request), attempt);
-            return self.send(session, again, next);
+            session.due = Due::Retry(Box::new(request.clone()), request.attempt + 1);
+            return self.allowed(session, again);
         }
         if request.occasion == Occasion::Warm {
             // Even if it was given up, the calls it was for are made.
-            return self.call_children(session, response.first_token, next);
+            self.call_children(session.clone(), response.first_token, next);
+            return None;
         }
         if response.failed {
-            return self.complete(&session, response.complete, 0, next);
+            self.complete(session, response.complete, 0, next);
+            return None;
         }
-        let previous = request.previous.map_or(0, |prompt| prompt.tokens());
-        let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
-        session.seen.call(reaction, seeing);
-        let forks = session.node.levels > 0 && session.node.results.is_none();
-        if forks && session.conversation.tokens() <= LONGEST_PROMPT {
-            return self.fork(session, response.complete, next);
+        if reaction.after_miss != AfterMiss::Nothing {
+            let previous = request.previous;
+            let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
+            session.seen.get_or_insert_default().call(reaction, seeing);
         }
-        self.complete(&session, response.complete, request.output_tokens, next);
-        let pause = self.sources[session.workload as usize].pause(&session);
+        if session.levels() > 0 && session.conversation.tokens() <= LONGEST_PROMPT {
+            self.fork(session.clone(), response.complete, next);
+            return None;
+        }
+        self.complete(session, response.complete, request.output_tokens, next);
+        let pause = self.sources[session.workload as usize].pause(session);
         let call = pause.map(|pause| response.complete + pause);
         let call = call.filter(|at| *at < self.end && session.conversation.tokens() <= LONGEST_PROMPT);
-        self.go_on(session, request, KeepAlive { call, sent: 0 }, response, next);
+        self.go_on(session, request, KeepAlive { call, sent: 0 }, response)
     }
 
     /// A call of its script, or one that warms for it.
@@ -211,29 +234,24 @@ impl Traffic {
             workload: session.workload,
             user: session.user,
             session: session.number,
-            branch: session.node.branch,
+            branch: session.branch(),
             node: session.key.0,
             call: self.calls,
             recorded,
             draws,
         };
-        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.seen.rotations);
-        let mut continued = self.continued(session, key, now);
+        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations());
+        session.continued = self.continued(session, key, now);
+        let contaminated = session.enters_upstream();
         let source = &mut self.sources[session.workload as usize];
-        let mut contaminated = false;
-        if let Some(Continued { context, .. }) = &mut continued {
-            contaminated = context.speaks(session.workload, session.number);
-            std::mem::swap(&mut session.conversation, &mut context.conversation);
-        }
-        let Asked { prompt, output_tokens, ends } =
+        let Asked { prompt, output_tokens, marks } =
             if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
         let answered = if warms { None } else { session.conversation.answered() };
-        let mut place = session.sent.place.filter(|_| self.gateway.continuation == Continuation::Explicit);
-        if let Some(Continued { context, .. }) = &mut continued {
-            std::mem::swap(&mut session.conversation, &mut context.conversation);
-            place = context.place;
-        }
-        session.continued = continued.map(Box::new);
+        let place = match self.gateway.continuation {
+            Continuation::None => None,
+            Continuation::Explicit => session.sent.place,
+            Continuation::Implicit => session.leaves_upstream(),
+        };
         let account = || self.gateway.account(session.person, self.calls);
         let request = Request {
             call: self.calls,
@@ -247,16 +265,17 @@ impl Traffic {
             key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
             account: place.map_or_else(account, |place| place.account),
             continues: place,
+            likely: session.routing_key(),
             contaminated,
             prompt,
-            marks: if self.wanted.messages == 0 { Marks::new() } else { ends.marks(&source.breakpoints) },
+            marks,
             previous: session.sent.previous,
             output_tokens,
             answered,
             draws: if warms { draws.beside(WARM, 0) } else { draws },
         };
         if !warms {
-            session.sent.previous = Some(prompt);
+            session.sent.previous = prompt.tokens();
             session.sent.turn += 1;
             source.calls += 1;
         }
@@ -264,13 +283,13 @@ impl Traffic {
     }
 
     /// The context that the gateway continues for this key, if it does.
-    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
+    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Box<Continued>> {
         if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
             return None;
         }
         let upstream = fold(self.sources[session.workload as usize].partition, key.digest());
         let held = self.upstream.entry(upstream).or_default();
-        Some(Continued { upstream, context: held.context(now, self.gateway.session_tokens) })
+        Some(Box::new(Continued { upstream, context: held.context(now, self.gateway.session_tokens) }))
     }
 
     /// Remembers what a response leaves for those that continue it. A failed one leaves nothing.
@@ -287,7 +306,7 @@ impl Traffic {
             // A retry must not undo what later requests of its session have sent.
             match (request.attempt, source.recorded.get_mut(&session.number)) {
                 (1.., Some(sent)) => sent.place = session.sent.place,
-                _ => drop(source.recorded.insert(session.number, session.sent.clone())),
+                _ => drop(source.recorded.insert(session.number, session.sent)),
             }
         }
     }
@@ -295,19 +314,17 @@ impl Traffic {
     /// The session's next request: its next call, or its last one again to keep it alive.
     fn go_on(
         &self,
-        mut session: Session,
-        last: Request,
+        session: &mut Session,
+        last: &Request,
         keep_alive: KeepAlive,
         response: &Response,
-        next: &mut Next,
-    ) {
+    ) -> Option<SimTime> {
         let reaction = &self.sources[session.workload as usize].reaction;
         if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
-            session.due = Due::KeepAlive(Box::new(last), keep_alive);
-            self.send(session, at, next);
-        } else if let Some(at) = keep_alive.call {
-            self.send(session, at, next);
+            session.due = Due::KeepAlive(Box::new((last.clone(), keep_alive)));
+            return self.allowed(session, at);
         }
+        keep_alive.call.and_then(|at| self.allowed(session, at))
     }
 
     /// A node's children are called, behind a warming call if there is to be one.
@@ -322,7 +339,7 @@ impl Traffic {
 
     fn call_children(&mut self, node: Session, at: SimTime, next: &mut Next) {
         let tree = self.sources[node.workload as usize].fork_tree();
-        let branching = &tree.branching[tree.branching.len() - node.node.levels as usize];
+        let branching = &tree.branching[tree.branching.len() - node.levels() as usize];
         let left = branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
         let together = if tree.order == Order::OneByOne { 1 } else { left };
         for index in 0..together {
@@ -340,7 +357,8 @@ impl Traffic {
 
     /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
-        let Some(SessionKey(parent)) = node.node.parent else { return };
+        let parent = node.node.as_ref().and_then(|node| node.parent);
+        let Some(SessionKey(parent)) = parent else { return };
         let &ForkTree { order, merge, .. } = self.sources[node.workload as usize].fork_tree();
         let Some(join) = self.joins.get_mut(&parent) else { return };
         join.left -= 1;
@@ -355,7 +373,8 @@ impl Traffic {
             return;
         }
         let Some(Join { mut node, results, complete, .. }) = self.joins.remove(&parent) else { return };
-        node.node.results = Some(results);
+        let Some(place) = &mut node.node else { return };
+        place.results = Some(results);
         if merge {
             self.send(node, complete, next);
         } else {
@@ -363,9 +382,14 @@ impl Traffic {
         }
     }
 
-    /// Generated traffic sends nothing after the end; a trace is cut where it is read.
+    /// The moment of a session's request, if it is still sent: generated traffic sends nothing after the end; a trace
+    /// is cut where it is read.
+    fn allowed(&self, session: &Session, at: SimTime) -> Option<SimTime> {
+        (at < self.end || self.sources[session.workload as usize].is_trace()).then_some(at)
+    }
+
     fn send(&self, session: Session, at: SimTime, next: &mut Next) {
-        if at < self.end || self.sources[session.workload as usize].is_trace() {
+        if let Some(at) = self.allowed(&session, at) {
             next.push((at, session));
         }
     }

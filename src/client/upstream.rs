@@ -2,6 +2,7 @@
 
 use crate::client::conversation::Conversation;
 use crate::client::request::Place;
+use crate::prompt::Cursor;
 use crate::units::{SimTime, Tokens};
 
 /// A session that the gateway has opened upstream for one key.
@@ -46,6 +47,12 @@ impl Upstream {
             self.context = Context::default();
         }
         self.context.clone()
+    }
+
+    /// The places that its contexts may go on from.
+    pub fn places(&self) -> impl Iterator<Item = Cursor> {
+        let pending = self.pending.iter().map(|(_, context)| context);
+        pending.chain([&self.context]).flat_map(|context| context.conversation.places())
     }
 
     /// Notes what a response that is complete at some moment leaves.

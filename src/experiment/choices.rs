@@ -4,7 +4,8 @@ use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
-use crate::experiment::scenario::{Axis, Change, Loaded, parse_value};
+use crate::experiment::grid::Grid;
+use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::tables::plain;
 
 /// The most choices that are compared.
@@ -32,37 +33,21 @@ impl Choice {
     }
 }
 
-/// Values at a path of the client's.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Over {
-    /// Where.
-    pub path: KeyPath,
-    /// The values.
-    pub values: Vec<Value>,
-}
-
-impl Over {
-    /// Reads `path=values`, several of them with commas between: `client.key.buckets=1..64`,
-    /// `client.retention=["in_memory", "24h"]`.
-    pub fn parse(text: &str) -> Result<Vec<Self>> {
-        let wrong = |message: String| Error::input(format!("--over {text}"), message);
-        let mut overs = Vec::new();
-        for part in split_outside_brackets(text) {
-            let form = "write path=values, such as client.key.buckets=1..64 or client.retention=[\"in_memory\", \"24h\"]";
-            let (path, values) = part.split_once('=').ok_or_else(|| wrong(form.into()))?;
-            let path: KeyPath = path.parse().map_err(wrong)?;
-            if path.keys()[0] != "client" {
-                return Err(wrong(format!("`{path}` is not the client's to choose: only client.* is")));
+/// Reads values at paths of the client's, several of them with commas between: `client.key.buckets=1..64`,
+/// `client.retention=["in_memory", "24h"]`.
+pub fn over(text: &str) -> Result<Vec<Grid>> {
+    const EXAMPLE: &str = "client.key.buckets=1..64 or client.retention=[\"in_memory\", \"24h\"]";
+    let grid = |part: &str| {
+        let grid = Grid::parse("--over", part.trim(), EXAMPLE)?;
+        match grid.path.keys()[0] == "client" {
+            true => Ok(grid),
+            false => {
+                let message = format!("`{}` is not the client's to choose: only client.* is", grid.path);
+                Err(Error::input(&grid.origin, message))
             }
-            let axis = Axis { path: path.to_string(), values: parse_value(values) };
-            let values = match &axis.values {
-                Value::String(text) if !text.contains("..") => vec![axis.values.clone()],
-                _ => axis.values().map_err(wrong)?,
-            };
-            overs.push(Self { path, values });
         }
-        Ok(overs)
-    }
+    };
+    split_outside_brackets(text).into_iter().map(grid).collect()
 }
 
 fn split_outside_brackets(text: &str) -> Vec<&str> {
@@ -84,7 +69,7 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
 
 /// Every combination of the values, the last path turning fastest; before them the scenario as it is written, if it
 /// is none of them.
-pub fn choices(loaded: &Loaded, over: &[Over]) -> Result<Vec<Choice>> {
+pub fn choices(loaded: &Loaded, over: &[Grid]) -> Result<Vec<Choice>> {
     let count = over.iter().fold(1usize, |count, over| count.saturating_mul(over.values.len()));
     if count > MOST_CHOICES {
         return Err(Error::input("--over", format!("{count} choices are more than {MOST_CHOICES}")));
@@ -106,7 +91,7 @@ pub fn choices(loaded: &Loaded, over: &[Over]) -> Result<Vec<Choice>> {
     });
     let mut choices = vec![Choice { values: Vec::new(), loaded: bare.clone() }];
     for values in combined {
-        let change = |(over, value): (&Over, &Value)| Change {
+        let change = |(over, value): (&Grid, &Value)| Change {
             path: over.path.clone(),
             value: value.clone(),
             origin: format!("choice {} = {value}", over.path),
@@ -125,13 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_lists_and_words_are_read() {
-        let over = Over::parse("client.key.buckets=1..3,client.retention=[\"in_memory\", \"24h\"]").unwrap();
-        let lengths: Vec<_> = over.iter().map(|over| (over.path.to_string(), over.values.len())).collect();
+    fn several_are_read_and_only_of_the_client() {
+        let grids = over("client.key.buckets=1..3,client.retention=[\"in_memory\", \"24h\"]").unwrap();
+        let lengths: Vec<_> = grids.iter().map(|grid| (grid.path.to_string(), grid.values.len())).collect();
         assert_eq!(lengths, [("client.key.buckets".to_string(), 3), ("client.retention".to_string(), 2)]);
-        assert_eq!(Over::parse("client.key.strategy=constant").unwrap()[0].values.len(), 1);
         for text in ["client.key.buckets", "provider.routing.pool=1..3", "client.key.buckets=9..1", "=3"] {
-            assert!(Over::parse(text).is_err(), "{text}");
+            assert!(over(text).is_err(), "{text}");
         }
     }
 }

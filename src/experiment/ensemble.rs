@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
 use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::tables::word;
 use crate::provider::routing::{RateCount, Routing, Rule};
 use crate::provider::write::Semantics;
 
@@ -36,28 +37,27 @@ impl Member {
 /// within the hour; each write semantics. Members that do not differ from an earlier one are left out.
 pub fn plausible(loaded: &Loaded) -> Result<Vec<Member>> {
     let own = &loaded.scenario.provider;
-    let set = |path: &str, value: Value| Change::new(&format!("provider.{path}"), value, "the ensemble");
     let mut members = vec![Member::new("as written", Vec::new())];
     for count in [RateCount::Admitted, RateCount::Arrivals, RateCount::Tumbling] {
-        let changes = vec![set("routing.rule", name(&Rule::Home)), set("routing.rate_count", name(&count))];
-        members.push(Member::new(format!("home, {} counted", text(&count)), changes));
+        let changes = vec![set("routing.rule", word(&Rule::Home)), set("routing.rate_count", word(&count))];
+        members.push(Member::new(format!("home, {} counted", word(&count)), changes));
     }
     for pool in [4, 5, 6] {
         let Routing { machines, .. } = own.routing;
         let pool = i64::from(machines.min(pool));
-        let changes = vec![set("routing.rule", name(&Rule::Pool)), set("routing.pool", pool.into())];
+        let changes = vec![set("routing.rule", word(&Rule::Pool)), set("routing.pool", pool)];
         members.push(Member::new(format!("a pool of {pool}"), changes));
     }
     let policies: Vec<_> =
         loaded.scenario.client.workload.values().map(|workload| loaded.policy(workload)).collect();
     if policies.contains(&"in_memory") {
-        let changes = vec![set("retention.lifetime.in_memory", "uniform(5m..60m)".into())];
+        let changes = vec![set("retention.lifetime.in_memory", "uniform(5m..60m)")];
         members.push(Member::new("in_memory 5 to 60 min", changes));
     }
     for semantics in
         [Semantics::PartialPrefix, Semantics::WholeBody, Semantics::FirstTokens, Semantics::Breakpoints]
     {
-        members.push(Member::new(text(&semantics), vec![set("write.semantics", name(&semantics))]));
+        members.push(Member::new(word(&semantics), vec![set("write.semantics", word(&semantics))]));
     }
     let mut distinct: Vec<(Loaded, Member)> = Vec::new();
     for member in members {
@@ -69,15 +69,8 @@ pub fn plausible(loaded: &Loaded) -> Result<Vec<Member>> {
     Ok(distinct.into_iter().map(|(_, member)| member).collect())
 }
 
-fn text(value: &impl serde::Serialize) -> String {
-    match name(value) {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-fn name(value: &impl serde::Serialize) -> Value {
-    Value::try_from(value).expect("an enum is a word")
+fn set(path: &str, value: impl Into<Value>) -> Change {
+    Change::new(&format!("provider.{path}"), value, "the ensemble")
 }
 
 /// A file of members.

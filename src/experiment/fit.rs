@@ -11,12 +11,16 @@
 //! rejected (inversion of the test): where the rival is right and the truth on its grid, it holds the truth in 95 % of
 //! cases or more, up to the K replications behind each p-value. Between grid values nothing is promised.
 //!
+//! What is stored, and what changes, is laid over home and over pool, the grids of both left open together, and judged
+//! over the one that suits it better. (Grids of the routing that made no difference without it stay at one value.)
+//!
+//! That is many points, most of them hopeless: a first round of 39 replications drops those from which the observations
+//! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the distribution, and did so with
+//! 1 of 3,000 known providers. A dropped point counts as p = 1/40; the likeliest one is played in full nevertheless.
+//!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
-//! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one. Routing is judged
-//! first; what is stored, and what changes, is then laid over home and over pool at their best values, with lifetimes and
-//! unexplained misses left open, and judged over the one that suits it better. (So the p-values and sets of the latter hold
-//! for those values of the routing only, and cover less than 95 % where these are off.)
+//! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one.
 
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,13 +28,14 @@ use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::least_squares::LatencyLaw;
 use crate::experiment::observations::Observations;
-use crate::experiment::plausibility::{Cloud, p_value};
+use crate::experiment::plausibility::{Cloud, is_far_off, p_value};
 use crate::experiment::report_rule::{ReportCard, readings};
-use crate::experiment::rivals::{EXPLORE, Grid, Rival, Rivals, telling_request};
+use crate::experiment::rivals::{EXPLORE, Rival, Rivals, telling_request};
 use crate::experiment::scenario::{Change, Loaded};
-use crate::experiment::stage::{Stage, prefix_tokens};
+use crate::experiment::stage::{Played, Stage, Staged, prefix_tokens};
 use crate::random::fold;
 
 /// Points with a p-value up to this are rejected.
@@ -45,8 +50,8 @@ const BASES: [&str; 2] = ["home", "pool"];
 /// Replications of every point, if nobody says otherwise.
 pub const REPLICATIONS: u32 = 200;
 
-/// With fewer a p-value of 5 % is no more than a word.
-const LEAST_REPLICATIONS: u32 = 39;
+/// With fewer a p-value of 5 % is no more than a word. The first round has no more.
+pub const LEAST_REPLICATIONS: u32 = 39;
 
 /// What is asked.
 pub struct Question<'a> {
@@ -88,7 +93,7 @@ pub struct Judged {
     pub points: Vec<Point>,
     /// Position of the best point: the likeliest of those not rejected, or of all.
     pub best: usize,
-    /// The largest p-value of its points.
+    /// The largest p-value of its points that were played in full.
     pub p: f64,
     /// Likelihood of the best point less the penalty.
     pub score: f64,
@@ -96,7 +101,8 @@ pub struct Judged {
     pub counted: usize,
     /// Its free values.
     pub parameters: Vec<Parameter>,
-    /// How two of them go together among the points that are not rejected: positions, and the correlation.
+    /// Which two of them go together among the points that are not rejected, as far as it is worth a word
+    /// ([`TOGETHER`]): positions, and the correlation.
     pub correlations: Vec<(usize, usize, f64)>,
     /// The best point without unexplained misses: what it explains exactly.
     pub exact: Option<Exact>,
@@ -128,8 +134,10 @@ pub struct Point {
     pub checks: Vec<Check>,
     /// What it explains request by request.
     pub exact: Option<Exact>,
-    /// A digest of all that was simulated.
-    fingerprint: u64,
+    /// Whether the first round dropped it.
+    pub dropped: bool,
+    /// Digests of what was simulated in each round, the second one if it was played.
+    fingerprints: (u64, Option<u64>),
 }
 
 /// One summary: observed, and quantiles of what was simulated.
@@ -169,15 +177,31 @@ impl Judged {
         &self.points[self.best]
     }
 
-    /// The parameters that were found: free ones that make a difference.
-    fn found(&self) -> Vec<KeyPath> {
-        let free = self.parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert);
-        free.map(|parameter| parameter.path.clone()).collect()
+    /// What its best point says of parameters that make no difference.
+    fn inert(&self) -> Vec<Change> {
+        let inert = |change: &Change| {
+            self.parameters.iter().any(|parameter| parameter.path == change.path && parameter.inert)
+        };
+        self.best_changes().into_iter().filter(inert).collect()
     }
 
     /// What its best point changes in the scenario.
     pub fn best_changes(&self) -> Vec<Change> {
         self.rival.changes(&self.best_point().values)
+    }
+}
+
+impl Point {
+    /// The second round of a point, with what tells it apart in the first.
+    fn after(mut self, first: &Self) -> Self {
+        self.fingerprints = (first.fingerprints.0, Some(self.fingerprints.0));
+        self
+    }
+
+    /// Whether the same was simulated, as far as both were played.
+    fn gives_the_same(&self, other: &Self) -> bool {
+        let (own, others) = (self.fingerprints, other.fingerprints);
+        own.0 == others.0 && own.1.zip(others.1).is_none_or(|(own, other)| own == other)
     }
 }
 
@@ -203,17 +227,29 @@ impl Parameter {
         }
     }
 
-    /// Whether the 95 % set reaches an end of the grid of numbers, and may go on beyond.
-    pub fn at_edge(&self) -> bool {
-        let numeric = self.values.iter().all(|(value, _)| as_number(value).is_some());
-        let accepted = |value: Option<&(Value, f64)>| value.is_some_and(|(_, p)| *p > LEVEL);
-        numeric && self.values.len() > 1 && accepted(self.values.last())
+    /// The ends of a grid of numbers that the 95 % set reaches, and may go on beyond: the lower (below zero there is
+    /// nothing), and the upper.
+    pub fn at_ends(&self) -> (bool, bool) {
+        let numbers: Option<Vec<(f64, f64)>> =
+            self.values.iter().map(|(value, p)| Some((as_number(value)?, *p))).collect();
+        let mut numbers = numbers.unwrap_or_default();
+        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        match numbers[..] {
+            [(least, p_least), .., (_, p_most)] => (p_least > LEVEL && least > 0.0, p_most > LEVEL),
+            _ => (false, false),
+        }
     }
 }
 
 fn as_number(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
 }
+
+/// Two parameters go together if their correlation is this strong ...
+pub const TOGETHER: f64 = 0.5;
+
+/// ... over so many points that are not rejected: among fewer a slope is as often the grid's as the provider's.
+const LEAST_TOGETHER: usize = 10;
 
 /// Answers a question; `progress` is told the points done and the points known of so far.
 pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> Result<Fit> {
@@ -245,14 +281,11 @@ pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> R
     let judge_all = |rivals: Vec<Rival>| judge_all(&stage, rivals, answer.rows, &done, &progress);
     let mut judged = judge_all(rivals.routing())?;
     let bases: Vec<_> = judged.iter().filter(|base| BASES.contains(&base.rival.name)).collect();
-    let over: Vec<Rival> = match bases.is_empty() {
-        true => rivals.others(),
-        false => bases
-            .iter()
-            .flat_map(|base| rivals.over(base.rival.name, &base.best_changes(), &base.found()))
-            .collect(),
+    let over: Vec<Vec<Rival>> = match bases.is_empty() {
+        true => vec![rivals.others()],
+        false => bases.iter().map(|base| rivals.over(&base.rival, &base.inert())).collect::<Result<_>>()?,
     };
-    let mut others = judge_all(over)?;
+    let mut others = judge_all(over.concat())?;
     rank(&mut others);
     for other in others {
         // Over the routing that suits it best.
@@ -325,7 +358,17 @@ fn rank(judged: &mut [Judged]) {
     judged.sort_by(|a, b| b.is_accepted().cmp(&a.is_accepted()).then(b.score.total_cmp(&a.score)));
 }
 
-/// Plays every point of these rivals.
+/// Which points are played, and how often.
+#[derive(Clone, Copy, PartialEq)]
+enum Round {
+    /// All, a few times.
+    First,
+    /// Those that are left, with all replications.
+    Second,
+}
+
+/// Plays every point of these rivals: all in a first round of few replications, and with all replications those that
+/// are left.
 fn judge_all(
     stage: &Stage,
     rivals: Vec<Rival>,
@@ -333,69 +376,121 @@ fn judge_all(
     (done, known): &(AtomicUsize, AtomicUsize),
     progress: &(impl Fn(usize, usize) + Sync),
 ) -> Result<Vec<Judged>> {
-    let jobs: Vec<_> = rivals
-        .iter()
-        .enumerate()
-        .flat_map(|(number, rival)| rival.points().into_iter().map(move |values| (number, values)))
-        .collect();
-    known.fetch_add(jobs.len(), Ordering::Relaxed);
-    let points: Vec<Point> = jobs
-        .par_iter()
-        .map(|(number, values)| {
-            let point = judge(stage, &rivals[*number], values);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
-            point
-        })
-        .collect::<Result<_>>()?;
-    let mut points = points.into_iter();
-    let of = |rival: Rival| {
-        let own = points.by_ref().take(rival.points().len()).collect();
-        Judged::new(rival, own, rows)
+    known.fetch_add(rivals.iter().map(|rival| rival.points().len()).sum(), Ordering::Relaxed);
+    let play = |rival: &Rival, values: &[Value], round: Round| {
+        let point = judge(stage, rival, values, round);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
+        point
     };
-    Ok(rivals.into_iter().map(of).collect())
+    let both_rounds = |rival: Rival| {
+        let all = rival.points();
+        let first = all.par_iter().map(|values| play(&rival, values, Round::First));
+        let first: Vec<Point> = first.collect::<Result<_>>()?;
+        let left = left(&rival, &first);
+        known.fetch_add(left.len(), Ordering::Relaxed);
+        let second = |(index, point): (usize, Point)| match left.contains(&index) {
+            true => Ok(play(&rival, &point.values, Round::Second)?.after(&point)),
+            false => Ok(point),
+        };
+        let points = first.into_par_iter().enumerate().map(second).collect::<Result<_>>()?;
+        Ok(Judged::new(rival, points, rows))
+    };
+    rivals.into_par_iter().map(both_rounds).collect()
+}
+
+/// The points that a first round leaves: those that are not far off, or else the likeliest; and for what a rival explains
+/// exactly the likeliest without unexplained misses.
+fn left(rival: &Rival, points: &[Point]) -> Vec<usize> {
+    let near = |point: &Point| !point.dropped;
+    let some_near = points.iter().any(near);
+    let best = likeliest(points, |point| near(point) || !some_near);
+    let exact = likeliest(points, |point| unexplained_misses(rival, point) == 0.0);
+    (0..points.len()).filter(|index| near(&points[*index]) || [best, exact].contains(&Some(*index))).collect()
+}
+
+/// The likeliest of the points that `may` be it; of equally likely ones the first.
+fn likeliest(points: &[Point], may: impl Fn(&Point) -> bool) -> Option<usize> {
+    let eligible = points.iter().enumerate().filter(|(_, point)| may(point));
+    let more = |best: Option<(usize, f64)>, (index, point): (usize, &Point)| match best {
+        Some((_, most)) if point.log_likelihood <= most => best,
+        _ => Some((index, point.log_likelihood)),
+    };
+    eligible.fold(None, more).map(|(index, _)| index)
+}
+
+/// The share of unexplained misses at a point.
+fn unexplained_misses(rival: &Rival, point: &Point) -> f64 {
+    let misses = rival.grids.iter().position(|grid| grid.path.to_string() == EXPLORE);
+    misses.and_then(|at| as_number(&point.values[at])).unwrap_or(0.0)
 }
 
 /// Plays one point in every cell, and lays the observations among what it gave.
-fn judge(stage: &Stage, rival: &Rival, values: &[Value]) -> Result<Point> {
+fn judge(stage: &Stage, rival: &Rival, values: &[Value], round: Round) -> Result<Point> {
     let changes = rival.changes(values);
-    let mut distances = vec![0.0; stage.replications as usize + 1];
+    let replications = match round {
+        Round::First => LEAST_REPLICATIONS,
+        Round::Second => stage.replications,
+    };
+    let mut distances = vec![0.0; replications as usize + 1];
+    let mut to_others = distances.clone();
     let mut point = Point {
         values: values.to_vec(),
         p: 0.0,
         log_likelihood: 0.0,
         checks: Vec::new(),
         exact: None,
-        fingerprint: 0,
+        dropped: false,
+        fingerprints: (0, None),
     };
     for (number, cell) in stage.cells.iter().enumerate() {
-        let played = stage.play(number, &changes)?;
+        let played = stage.play(number, &changes, replications)?;
         let cloud =
             Cloud { simulated: &played.vectors, observed: &cell.observed, resolution: &cell.resolution };
         distances.iter_mut().zip(cloud.distances()).for_each(|(sum, distance)| *sum += distance);
+        if round == Round::First {
+            to_others
+                .iter_mut()
+                .zip(cloud.distances_to_others())
+                .for_each(|(sum, distance)| *sum += distance);
+        }
         point.log_likelihood += cloud.log_likelihood();
         let bits = played.vectors.iter().flatten().map(|value| value.to_bits());
-        point.fingerprint = bits.fold(point.fingerprint, fold);
-        for (index, name) in cell.names.iter().enumerate() {
-            let simulated = quantiles(played.vectors.iter().map(|vector| vector[index]).collect());
-            let (cell, name) = (&cell.name, name.clone());
-            let observed = stage.cells[number].observed[index];
-            point.checks.push(Check { cell: cell.clone(), name, observed, simulated });
-        }
+        point.fingerprints.0 = bits.fold(point.fingerprints.0, fold);
+        point.checks.extend(checks(cell, &played));
         if played.compared > 0 {
-            let exact = point.exact.get_or_insert(Exact {
-                compared: 0,
-                explained: 0,
-                contradicted_at: None,
-                deterministic: true,
-            });
-            exact.compared += played.compared;
-            exact.explained += played.explained;
-            exact.deterministic &= played.deterministic;
-            exact.contradicted_at = exact.contradicted_at.take().or(played.contradicted_at);
+            point.exact.get_or_insert_default().add(played);
         }
     }
-    point.p = p_value(&distances);
+    point.dropped = round == Round::First && is_far_off(&to_others);
+    point.p = if point.dropped { 1.0 / distances.len() as f64 } else { p_value(&distances) };
     Ok(point)
+}
+
+/// Observed against simulated, number by number.
+fn checks<'a>(cell: &'a Staged, played: &'a Played) -> impl Iterator<Item = Check> + 'a {
+    cell.names.iter().enumerate().map(|(index, name)| Check {
+        cell: cell.name.clone(),
+        name: name.clone(),
+        observed: cell.observed[index],
+        simulated: quantiles(played.vectors.iter().map(|vector| vector[index]).collect()),
+    })
+}
+
+impl Default for Exact {
+    /// Nothing compared yet.
+    fn default() -> Self {
+        Self { compared: 0, explained: 0, contradicted_at: None, deterministic: true }
+    }
+}
+
+impl Exact {
+    /// Adds what one cell gave.
+    fn add(&mut self, played: Played) {
+        self.compared += played.compared;
+        self.explained += played.explained;
+        self.deterministic &= played.deterministic;
+        self.contradicted_at = self.contradicted_at.take().or(played.contradicted_at);
+    }
 }
 
 /// The 5 %, 50 % and 95 % quantiles.
@@ -406,25 +501,17 @@ fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
 
 impl Judged {
     fn new(rival: Rival, points: Vec<Point>, rows: usize) -> Self {
-        let p = points.iter().map(|point| point.p).fold(0.0, f64::max);
-        let likeliest = |points: &mut dyn Iterator<Item = (usize, &Point)>| {
-            // Of equally likely points the first.
-            points.fold(None, |best: Option<(usize, f64)>, (index, point)| match best {
-                Some((_, most)) if point.log_likelihood <= most => best,
-                _ => Some((index, point.log_likelihood)),
-            })
-        };
-        let mut kept = points.iter().enumerate().filter(|(_, point)| p <= LEVEL || point.p > LEVEL);
-        let (best, log_likelihood) = likeliest(&mut kept).expect("a rival has a point");
+        let p = points.iter().filter(|point| !point.dropped).map(|point| point.p).fold(0.0, f64::max);
+        let best = likeliest(&points, |point| !point.dropped && (p <= LEVEL || point.p > LEVEL));
+        let best = best.expect("a rival has a point left");
         let parameters: Vec<_> =
             (0..rival.grids.len()).map(|index| parameter(&rival, &points, best, index)).collect();
-        let counted = rival.inherited
+        // What is changed of the store counts as a number of its own: without need the routing rival is to be preferred.
+        let counted = usize::from(!rival.over.is_empty())
             + parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert).count();
-        let score = log_likelihood - 0.5 * counted as f64 * libm::log(rows.max(1) as f64);
-        let misses = rival.grids.iter().position(|grid| grid.path.to_string() == EXPLORE);
-        let unexplained = |point: &Point| misses.and_then(|at| as_number(&point.values[at])).unwrap_or(0.0);
-        let mut exactly = points.iter().enumerate().filter(|(_, point)| unexplained(point) == 0.0);
-        let exact = likeliest(&mut exactly).and_then(|(index, _)| points[index].exact.clone());
+        let score = points[best].log_likelihood - 0.5 * counted as f64 * libm::log(rows.max(1) as f64);
+        let exact = likeliest(&points, |point| !point.dropped && unexplained_misses(&rival, point) == 0.0);
+        let exact = exact.and_then(|index| points[index].exact.clone());
         let correlations = correlations(&points, rival.grids.len());
         Self { rival, points, best, p, score, counted, parameters, correlations, exact }
     }
@@ -442,13 +529,13 @@ fn parameter(rival: &Rival, points: &[Point], best: usize, index: usize) -> Para
         others
     };
     // Inert if every point gives what its first sibling gives.
-    let mut first: Vec<(Vec<Value>, u64)> = Vec::new();
+    let mut first: Vec<(Vec<Value>, &Point)> = Vec::new();
     let inert = points.iter().all(|point| {
         let others = others(point);
         match first.iter().find(|(known, _)| *known == others) {
-            Some((_, fingerprint)) => *fingerprint == point.fingerprint,
+            Some((_, sibling)) => sibling.gives_the_same(point),
             None => {
-                first.push((others, point.fingerprint));
+                first.push((others, point));
                 true
             }
         }
@@ -461,7 +548,7 @@ fn parameter(rival: &Rival, points: &[Point], best: usize, index: usize) -> Para
     }
 }
 
-/// Pearson's correlation of every two numeric parameters over the points that are not rejected.
+/// Pearson's correlation of two numeric parameters over the points that are not rejected, where it is worth a word.
 fn correlations(points: &[Point], parameters: usize) -> Vec<(usize, usize, f64)> {
     let accepted: Vec<_> = points.iter().filter(|point| point.p > LEVEL).collect();
     let column = |index: usize| -> Option<Vec<f64>> {
@@ -470,7 +557,11 @@ fn correlations(points: &[Point], parameters: usize) -> Vec<(usize, usize, f64)>
     let pairs = (0..parameters).flat_map(|one| (one + 1..parameters).map(move |other| (one, other)));
     let correlation =
         |(one, other): (usize, usize)| Some((one, other, pearson(&column(one)?, &column(other)?)?));
-    pairs.filter_map(correlation).collect()
+    let strong = |(_, _, correlation): &(usize, usize, f64)| correlation.abs() >= TOGETHER;
+    match accepted.len() {
+        LEAST_TOGETHER.. => pairs.filter_map(correlation).filter(strong).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
@@ -481,7 +572,7 @@ fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
         a.iter().zip(b).map(|(a, b)| of(a - mean_a, b - mean_b)).sum()
     };
     let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
-    (a.len() > 2 && aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
+    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
 }
 
 impl Fit {
@@ -520,9 +611,15 @@ impl Fit {
         {
             words.push(format!("These observations say nothing of {}.", parameter.path));
         }
-        for parameter in best.parameters.iter().filter(|parameter| parameter.at_edge() && !parameter.inert) {
+        for parameter in best.parameters.iter().filter(|parameter| !parameter.inert) {
+            let (end, beyond) = match parameter.at_ends() {
+                (false, false) => continue,
+                (true, false) => ("the lower end", "less"),
+                (false, true) => ("the upper end", "more"),
+                (true, true) => ("both ends", "less and more"),
+            };
             words.push(format!(
-                "The 95 % set of {} reaches the end of its grid: more may be as plausible (--free).",
+                "The 95 % set of {} reaches {end} of its grid: {beyond} may be as plausible (--free).",
                 parameter.path
             ));
         }
@@ -549,5 +646,44 @@ impl Fit {
             .collect();
         let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
         kept.into_iter().map(|(rival, weight)| (rival, weight / total)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_grid_are_ends_and_zero_is_none() {
+        let with = |values: &[(f64, f64)]| Parameter {
+            path: EXPLORE.parse().unwrap(),
+            values: values.iter().map(|(value, p)| ((*value).into(), *p)).collect(),
+            best: values[0].0.into(),
+            inert: false,
+        };
+        assert_eq!(with(&[(0.0, 0.9), (0.1, 0.5), (0.2, 0.01)]).at_ends(), (false, false));
+        assert_eq!(with(&[(0.1, 0.9), (0.2, 0.01)]).at_ends(), (true, false));
+        // Whatever their order.
+        assert_eq!(with(&[(0.3, 0.2), (0.1, 0.9), (0.2, 0.01)]).at_ends(), (true, true));
+        assert_eq!(with(&[(0.1, 0.9)]).at_ends(), (false, false));
+    }
+
+    #[test]
+    fn parameters_go_together_where_many_points_say_so() {
+        let point = |values: [i64; 2]| Point {
+            values: values.map(Value::from).to_vec(),
+            p: 1.0,
+            log_likelihood: 0.0,
+            checks: Vec::new(),
+            exact: None,
+            dropped: false,
+            fingerprints: (0, None),
+        };
+        let line = |count: i64| (0..count).map(|n| point([n, -2 * n])).collect::<Vec<_>>();
+        assert_eq!(correlations(&line(9), 2), []);
+        let [(0, 1, correlation)] = correlations(&line(10), 2)[..] else { panic!("one pair") };
+        assert!((correlation + 1.0).abs() < 1e-9);
+        let square: Vec<_> = (0..16).map(|n| point([n / 4, n % 4])).collect();
+        assert_eq!(correlations(&square, 2), []);
     }
 }

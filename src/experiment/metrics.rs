@@ -1,5 +1,7 @@
 //! Outcomes to one row of numbers.
 
+use std::borrow::Cow;
+
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -7,8 +9,8 @@ use smallvec::SmallVec;
 use crate::client::key::PromptCacheKey;
 use crate::client::request::Occasion;
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
-use crate::provider::price::Prices;
-use crate::provider::routing::MachineId;
+use crate::provider::price::{Billed, Prices};
+use crate::provider::routing::{MachineId, RoutingKey};
 use crate::simulation::outcome::{Cause, Outcome};
 use crate::units::{SimTime, Span, Usd, round_to};
 
@@ -201,6 +203,8 @@ pub fn statistic(rows: &[&Row], name: &str) -> Option<Statistic> {
 /// Latencies: exact mean and maximum, quantiles from a histogram of microseconds within 0.1 %.
 struct Latencies {
     histogram: Histogram<u32>,
+    /// Spans of nothing are many (most requests wait for no slot), and need no histogram.
+    zeros: u32,
     sum: u128,
     max: Span,
 }
@@ -208,40 +212,148 @@ struct Latencies {
 impl Latencies {
     fn new() -> Self {
         let histogram = Histogram::new(3).expect("three digits are allowed");
-        Self { histogram, sum: 0, max: Span::ZERO }
+        Self { histogram, zeros: 0, sum: 0, max: Span::ZERO }
     }
 
     fn record(&mut self, span: Span) {
+        if span == Span::ZERO {
+            self.zeros += 1;
+            return;
+        }
         let micros = span.0.saturating_add(500) / 1_000;
         self.histogram.record(micros).expect("the histogram grows with its values");
         self.sum += u128::from(span.0);
         self.max = self.max.max(span);
     }
 
+    fn len(&self) -> u64 {
+        u64::from(self.zeros) + self.histogram.len()
+    }
+
     fn mean_ms(&self) -> Option<f64> {
-        let count = self.histogram.len();
+        let count = self.len();
         (count > 0).then(|| self.sum as f64 / count as f64 / 1e6)
     }
 
     fn max_ms(&self) -> Option<f64> {
-        (!self.histogram.is_empty()).then(|| self.max.millis())
+        (self.len() > 0).then(|| self.max.millis())
     }
 
     fn quantile_ms(&self, quantile: f64) -> Option<f64> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut histogram = Cow::Borrowed(&self.histogram);
+        if self.zeros > 0 {
+            histogram.to_mut().record_n(0, self.zeros).expect("the histogram holds 0");
+        }
         // The histogram answers with the top of a bin, which may lie above the largest value.
-        let millis = || (self.histogram.value_at_quantile(quantile) as f64 / 1e3).min(self.max.millis());
-        (!self.histogram.is_empty()).then(millis)
+        Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(self.max.millis()))
     }
 }
 
-/// What one key has done.
-#[derive(Default)]
+/// What one key has done, with the number of its partition.
 struct KeyUse {
-    requests: u64,
-    machines: SmallVec<[MachineId; 4]>,
+    key: (u32, PromptCacheKey),
+    machines: SmallVec<[MachineId; 2]>,
     minute: u64,
-    in_minute: u64,
-    peak: u64,
+    in_minute: u32,
+    peak: u32,
+}
+
+/// What each key has done.
+#[derive(Default)]
+struct Keys {
+    numbers: FxHashMap<(u32, PromptCacheKey), u32>,
+    used: Vec<KeyUse>,
+    /// Number of the key last met under each routing key: all requests of a routing key have the same one, so that
+    /// nothing is hashed as long as the provider stays the same.
+    met: Vec<u32>,
+    /// Requests still to be counted: several keys at a time are fetched from memory in hardly more time than one.
+    calls: Vec<KeyCall>,
+    /// The numbers of their keys.
+    called: Vec<u32>,
+}
+
+/// A request as far as its key is concerned.
+struct KeyCall {
+    key: (u32, PromptCacheKey),
+    routing_key: RoutingKey,
+    machine: MachineId,
+    minute: u64,
+}
+
+/// Requests that are counted together.
+const TOGETHER: usize = 64;
+
+impl Keys {
+    fn number(&mut self, key: (u32, PromptCacheKey), RoutingKey(routing_key): RoutingKey) -> u32 {
+        let index = routing_key as usize;
+        if let Some(number) = self.met.get(index)
+            && self.used[*number as usize].key == key
+        {
+            return *number;
+        }
+        let next = self.used.len() as u32;
+        let number = *self.numbers.entry(key).or_insert(next);
+        if number == next {
+            let machines = SmallVec::new();
+            self.used.push(KeyUse { key, machines, minute: 0, in_minute: 0, peak: 0 });
+        }
+        if index >= self.met.len() {
+            self.met.resize(index + 1, number);
+        }
+        self.met[index] = number;
+        number
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        self.calls.push(KeyCall {
+            key: (outcome.named_partition, outcome.key),
+            routing_key: outcome.routing_key,
+            machine: outcome.machine,
+            minute: outcome.arrival.0 / Span::MINUTE.0,
+        });
+        if self.calls.len() >= TOGETHER {
+            self.count_calls();
+        }
+    }
+
+    fn count_calls(&mut self) {
+        let calls = std::mem::take(&mut self.calls);
+        let mut called = std::mem::take(&mut self.called);
+        called.extend(calls.iter().map(|call| self.number(call.key, call.routing_key)));
+        for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
+            let usage = &mut self.used[*number as usize];
+            if !usage.machines.contains(machine) {
+                usage.machines.push(*machine);
+            }
+            if *minute != usage.minute {
+                (usage.minute, usage.in_minute) = (*minute, 0);
+            }
+            usage.in_minute += 1;
+            usage.peak = usage.peak.max(usage.in_minute);
+        }
+        (self.calls, self.called) = (calls, called);
+        self.calls.clear();
+        self.called.clear();
+    }
+}
+
+/// What was billed at one price list.
+struct Bill {
+    /// Since when it holds, counted from the beginning.
+    from: Span,
+    prices: Prices,
+    billed: Billed,
+    /// What would have been billed without a cache.
+    uncached: Billed,
+}
+
+impl Bill {
+    fn new(from: Span, prices: Prices) -> Self {
+        Self { from, prices, billed: Billed::default(), uncached: Billed::default() }
+    }
 }
 
 /// Adds up the outcomes of one run.
@@ -250,8 +362,8 @@ pub struct Metrics {
     warmup: Span,
     begin: Option<SimTime>,
     end: SimTime,
-    /// Prices, each from so long after the beginning on.
-    prices: Vec<(Span, Prices)>,
+    /// What was billed, at one price list after the other.
+    bills: Vec<Bill>,
     attributed: bool,
     requests: u64,
     warmup_requests: u64,
@@ -263,13 +375,11 @@ pub struct Metrics {
     lost: [u64; Cause::ALL.len()],
     ceilings: [u64; 2],
     overflowed: u64,
-    keys: FxHashMap<(u32, PromptCacheKey), KeyUse>,
+    keys: Keys,
     ttft: Latencies,
     total: Latencies,
     wait: Latencies,
     max_in_flight: u32,
-    cost: Usd,
-    uncached_cost: Usd,
     extra: u64,
     failed: u64,
     contaminated: u64,
@@ -285,7 +395,7 @@ impl Metrics {
             warmup,
             begin,
             end: SimTime::ZERO,
-            prices,
+            bills: prices.into_iter().map(|(from, prices)| Bill::new(from, prices)).collect(),
             attributed: true,
             requests: 0,
             warmup_requests: 0,
@@ -297,13 +407,11 @@ impl Metrics {
             lost: [0; Cause::ALL.len()],
             ceilings: [0; 2],
             overflowed: 0,
-            keys: FxHashMap::default(),
+            keys: Keys::default(),
             ttft: Latencies::new(),
             total: Latencies::new(),
             wait: Latencies::new(),
             max_in_flight: 0,
-            cost: Usd::default(),
-            uncached_cost: Usd::default(),
             extra: 0,
             failed: 0,
             contaminated: 0,
@@ -325,13 +433,14 @@ impl Metrics {
             self.given_up += u64::from(outcome.given_up);
             return;
         }
-        let in_force = self.prices.iter().rev().find(|(at, _)| begin + *at <= outcome.arrival);
-        let (_, prices) = in_force.expect("some prices hold from the beginning on");
-        self.cost += prices.cost(outcome.prompt, outcome.cached, outcome.written, outcome.output);
+        let in_force = self.bills.iter_mut().rev().find(|bill| begin + bill.from <= outcome.arrival);
+        let Bill { prices, billed, uncached, .. } = in_force.expect("prices hold from the beginning on");
+        prices.bill(billed, outcome.prompt, outcome.cached, outcome.written, outcome.output);
         if outcome.occasion != Occasion::Call {
             self.extra += 1;
             return;
         }
+        prices.bill(uncached, outcome.prompt, 0, 0, outcome.output);
         self.requests += 1;
         self.contaminated += u64::from(outcome.contaminated);
         self.hits += u64::from(outcome.cached > 0);
@@ -344,7 +453,6 @@ impl Metrics {
         self.ttft.record(outcome.timing.ttft);
         self.total.record(outcome.timing.total);
         self.wait.record(outcome.timing.wait);
-        self.uncached_cost += prices.uncached_cost(outcome.prompt, outcome.output);
         match &outcome.attribution {
             Some(attribution) => {
                 for (sum, lost) in self.lost.iter_mut().zip(attribution.lost) {
@@ -355,36 +463,25 @@ impl Metrics {
             }
             None => self.attributed = false,
         }
-        self.count_key(outcome);
-    }
-
-    fn count_key(&mut self, outcome: &Outcome) {
-        let usage = self.keys.entry((outcome.named_partition, outcome.key)).or_default();
-        usage.requests += 1;
-        if !usage.machines.contains(&outcome.machine) {
-            usage.machines.push(outcome.machine);
-        }
-        let minute = outcome.arrival.0 / Span::MINUTE.0;
-        if minute != usage.minute {
-            (usage.minute, usage.in_minute) = (minute, 0);
-        }
-        usage.in_minute += 1;
-        usage.peak = usage.peak.max(usage.in_minute);
+        self.keys.count(outcome);
     }
 
     /// The row. `measured_until` is the end of the time in which requests are sent, where there is one.
-    pub fn row(&self, measured_until: Option<SimTime>, skipped_lines: u64) -> Row {
+    pub fn row(&mut self, measured_until: Option<SimTime>, skipped_lines: u64) -> Row {
+        self.keys.count_calls();
         let some = |value: u64| Some(value as f64);
         let share = |above: f64, below: f64| (below != 0.0).then(|| round_to(above / below, 6));
         let of_tokens = |value: u64| share(value as f64, self.prompt as f64);
         let attributed = |value: Option<f64>| value.filter(|_| self.attributed && self.requests > 0);
         let rounded = |value: Option<f64>| value.map(|value| round_to(value, 3));
-        let keys = self.keys.len() as f64;
-        let machines: usize = self.keys.values().map(|usage| usage.machines.len()).sum();
-        let peak = self.keys.values().map(|usage| usage.peak).max();
+        let keys = self.keys.used.len() as f64;
+        let machines: usize = self.keys.used.iter().map(|usage| usage.machines.len()).sum();
+        let peak = self.keys.used.iter().map(|usage| u64::from(usage.peak)).max();
         let until = measured_until.unwrap_or(self.end).max(self.end);
         let minutes = self.warm_from.map_or(0.0, |from| until.since(from).seconds() / 60.0);
-        let saving = (self.uncached_cost - self.cost).dollars();
+        let cost = self.bills.iter().map(|bill| bill.prices.total(&bill.billed)).sum::<Usd>();
+        let uncached_cost = self.bills.iter().map(|bill| bill.prices.total(&bill.uncached)).sum::<Usd>();
+        let saving = (uncached_cost - cost).dollars();
 
         let mut row = vec![
             some(self.requests),
@@ -418,10 +515,10 @@ impl Metrics {
         row.extend([self.wait.mean_ms(), self.wait.quantile_ms(0.95), self.wait.max_ms()].map(rounded));
         row.extend([
             some(u64::from(self.max_in_flight)),
-            Some(round_to(self.cost.dollars(), 9)),
-            Some(round_to(self.uncached_cost.dollars(), 9)),
+            Some(round_to(cost.dollars(), 9)),
+            Some(round_to(uncached_cost.dollars(), 9)),
             Some(round_to(saving, 9)),
-            share(saving, self.uncached_cost.dollars()),
+            share(saving, uncached_cost.dollars()),
             some(self.warmup_requests),
             some(skipped_lines),
             some(self.extra),

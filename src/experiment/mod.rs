@@ -5,9 +5,9 @@
 //! intervals of [`statistics`], and its requests one by one into a log of [`requests`], or into a trace
 //! ([`trace_log`]; [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many
 //! [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
-//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] are judged by
-//! an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which
-//! unknown of the provider moves the answer most.
+//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`]
+//! are judged by an [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`]
+//! asks which unknown of the provider moves the answer most.
 //!
 //! What the provider is doing: [`observations`] are read; the [`report_rule`] is exact, latency goes by [`least_squares`];
 //! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
@@ -29,6 +29,7 @@ pub mod play;
 pub mod unknown_lifetime;
 pub mod tables;
 pub mod folder;
+pub mod grid;
 pub mod objective;
 pub mod choices;
 pub mod race;

@@ -7,8 +7,16 @@
 //! * **likelihood**: of the observed vector under a normal distribution with the simulated mean and covariance
 //!   (synthetic likelihood: Wood 2010).
 //!
-//! Both shrink the correlations towards zero, by d / (d + n) for d numbers and n simulations, and add to every variance
+//! * **far off**: of every vector, the observed one among them, the distance to the mean of the *others* is taken. The
+//!   observed one is far off if its distance is [`FAR`] times the largest of the rest or more. With n simulations that
+//!   befalls what was made like them in no more than 1 of n + 1 cases, again by exchangeability, and because of the
+//!   factor in far fewer.
+//!
+//! All shrink the correlations towards zero, by d / (d + n) for d numbers and n simulations, and add to every variance
 //! the square of a resolution, so that a number that never varies counts as known to that resolution and no better.
+
+/// A squared distance that is so many times the largest of the others is hopeless: twice as far off as anything simulated.
+pub const FAR: f64 = 4.0;
 
 /// Simulated vectors beside the observed one.
 #[derive(Clone, Debug)]
@@ -37,6 +45,23 @@ impl Cloud<'_> {
         let normal = Normal::of(all(), self.resolution);
         all().map(|vector| normal.distance(vector)).collect()
     }
+
+    /// Squared distances to the mean of the others: of every simulated vector, and last of the observed one.
+    pub fn distances_to_others(&self) -> Vec<f64> {
+        let all = || self.simulated.iter().map(Vec::as_slice).chain([self.observed]);
+        let to_others = |(left_out, vector): (usize, &[f64])| {
+            let others = all().enumerate().filter(|(index, _)| *index != left_out).map(|(_, other)| other);
+            Normal::of(others, self.resolution).distance(vector)
+        };
+        all().enumerate().map(to_others).collect()
+    }
+}
+
+/// Whether the last of these distances to the others, which is the observed vector's, is hopelessly large.
+pub fn is_far_off(distances: &[f64]) -> bool {
+    let (observed, simulated) = distances.split_last().expect("the observed vector has a distance");
+    // Where nothing varies, a resolution is the least that counts.
+    *observed > FAR * simulated.iter().copied().fold(1.0, f64::max)
 }
 
 /// The share of distances (the last one is the observed vector's, and counts itself) that are as large as the last.
@@ -151,6 +176,20 @@ mod tests {
             let (p, likelihood) = judged(&far);
             assert!(p < 0.02 && likelihood < near - 10.0, "{far:?}: {p} {likelihood} {near}");
         }
+    }
+
+    #[test]
+    fn what_was_made_like_the_others_is_hardly_ever_far_off() {
+        let far_off = |simulated: &[Vec<f64>], observed: &[f64]| {
+            is_far_off(&Cloud { simulated, observed, resolution: &RESOLUTION }.distances_to_others())
+        };
+        let simulated = |trial: u32| (0..39).map(|index| vector(100 * trial + index)).collect::<Vec<_>>();
+        let dropped = (0..1_000).filter(|trial| far_off(&simulated(*trial), &vector(100 * trial + 99)));
+        assert_eq!(dropped.count(), 0);
+        assert!(far_off(&simulated(0), &[9.0, 3.0, 12.0, 5.0]));
+        // Not at all simulated, though no more than a resolution away.
+        assert!(!far_off(&vec![vec![0.0; 4]; 39], &[RESOLUTION[0]; 4]));
+        assert!(far_off(&vec![vec![0.0; 4]; 39], &[3.0 * RESOLUTION[0]; 4]));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A race among choices: replications are added only where they still decide something.
 //!
-//! All choices meet the same seeds (common random numbers) and are compared with the best so far, seed by seed. A
-//! choice leaves the race when it is clearly worse (its difference lies above zero with 99.5 % confidence) or settled
-//! (the 95 % interval of its difference is narrower than the indifference); the others get more replications, up to
-//! a cap. Intervals are pointwise, and looking at them several times makes them a little narrower than they say:
-//! hence the stricter level for leaving as worse.
+//! All choices meet the same seeds (common random numbers) and are compared with the best so far, seed by seed, on the
+//! seeds that both have: a choice that left early is never judged by its luck with fewer. A choice leaves the race when
+//! it is clearly worse (its difference lies above zero, with 95 % confidence for all choices and rounds together:
+//! Bonferroni) or settled (the 95 % interval of its difference is narrower than the indifference); the others get more
+//! replications, up to a cap. The intervals that are shown are pointwise.
 
 use rayon::prelude::*;
 
@@ -43,8 +43,8 @@ pub enum Indifference {
 /// Choices whose time to first token (p95) is beyond this multiple of the fastest are no candidates.
 const TOO_SLOW: f64 = 1.5;
 
-/// Confidence with which a choice leaves the race as worse.
-const CLEARLY: f64 = 0.995;
+/// How often any choice of a race may leave as worse that is not.
+const WRONGLY: f64 = 0.05;
 
 /// How a choice stands at the end.
 #[derive(Clone, Debug)]
@@ -98,12 +98,14 @@ impl Finish {
 /// Runs a race; `ran` is told of every replication.
 pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Result<Finish> {
     let rows = vec![Vec::new(); choices.len()];
-    let mut runners = Runners { rules, rows, day: day_factor(&choices[0]), scales: Vec::new() };
-    let mut seeds = rules.first_seeds.min(rules.most_seeds);
+    let rounds = rules.rounds();
+    let looks = rounds.len() * (choices.len() - 1).max(1);
+    let clearly = 1.0 - WRONGLY / looks as f64;
+    let mut runners = Runners { rules, rows, day: day_factor(&choices[0]), scales: Vec::new(), clearly };
     let mut active: Vec<usize> = (0..choices.len()).collect();
-    runners.run(choices, &active, seeds, ran)?;
+    runners.run(choices, &active, rounds[0], ran)?;
     runners.scales = runners.first_scales()?;
-    loop {
+    for seeds in rounds {
         runners.run(choices, &active, seeds, ran)?;
         let mut best = runners.best();
         // A new best is judged by as many replications as those that it is compared with.
@@ -111,14 +113,22 @@ pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Resu
             runners.run(choices, &[newcomer], seeds, ran)?;
             best = runners.best();
         }
-        let unsettled: Vec<usize> =
-            (0..choices.len()).filter(|index| !runners.is_settled(*index, best)).collect();
-        if unsettled.is_empty() || seeds == rules.most_seeds {
-            return Ok(runners.finish(best));
+        active = (0..choices.len()).filter(|index| !runners.is_settled(*index, best)).collect();
+        if active.is_empty() {
+            break;
         }
-        seeds = rules.most_seeds.min(seeds + (seeds / 2).max(5));
-        active = unsettled;
         active.extend(best);
+    }
+    let best = runners.best();
+    Ok(runners.finish(best))
+}
+
+impl Rules {
+    /// The replications after each round.
+    fn rounds(&self) -> Vec<u32> {
+        let most = self.most_seeds;
+        let next = |seeds: &u32| (*seeds < most).then(|| most.min(seeds + (seeds / 2).max(5)));
+        std::iter::successors(Some(self.first_seeds.min(most)), next).collect()
     }
 }
 
@@ -129,6 +139,8 @@ struct Runners<'a> {
     day: f64,
     /// What the objective's terms are scaled with, from the first round on.
     scales: Vec<f64>,
+    /// Confidence with which a choice leaves the race as worse.
+    clearly: f64,
 }
 
 impl Runners<'_> {
@@ -201,12 +213,16 @@ impl Runners<'_> {
         self.keeps(index) == Some(true) && !self.is_too_slow(index)
     }
 
-    /// The best feasible choice so far; of equals, the first.
+    /// The best feasible choice so far, each compared with the best before it on the seeds that both have; of equals,
+    /// the first.
     fn best(&self) -> Option<usize> {
-        let sign = if self.rules.objective.more_is_better() { -1.0 } else { 1.0 };
-        let mean = |index: &usize| self.value(*index).map_or(f64::INFINITY, |value| sign * value.mean);
         let feasible = (0..self.rows.len()).filter(|index| self.is_feasible(*index));
-        feasible.min_by(|a, b| mean(a).total_cmp(&mean(b)))
+        let better = |best: usize, index: usize| match self.behind(index, best) {
+            Some(behind) if behind.mean < 0.0 => index,
+            None if self.value(best).is_none() => index,
+            _ => best,
+        };
+        feasible.reduce(better)
     }
 
     fn indifference(&self, best: usize) -> f64 {
@@ -229,7 +245,7 @@ impl Runners<'_> {
         // A single replication of something drawn from nothing is exact.
         let Some(half_width) = behind.half_width else { return true };
         let degrees = self.rows[index].len().min(self.rows[best].len()) - 1;
-        let strict = half_width * t_quantile(CLEARLY, degrees) / t_quantile(0.95, degrees);
+        let strict = half_width * t_quantile(self.clearly, degrees) / t_quantile(0.95, degrees);
         behind.mean - strict > 0.0 || half_width <= self.indifference(best)
     }
 

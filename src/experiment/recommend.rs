@@ -13,8 +13,9 @@ use toml::Value;
 use crate::client::key::Strategy;
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
-use crate::experiment::choices::{Choice, Over, choices};
+use crate::experiment::choices::{Choice, choices};
 use crate::experiment::ensemble::{Member, plausible};
+use crate::experiment::grid::Grid;
 use crate::experiment::objective::{Constraint, Objective, Unit};
 use crate::experiment::preflight::requests_per_minute;
 use crate::experiment::race::{Finish, Indifference, Rules, race};
@@ -49,7 +50,7 @@ const MEMBER_SEEDS: u32 = 8;
 #[derive(Clone, Debug)]
 pub struct Question {
     /// What to choose from; nothing asks for a number of buckets.
-    pub over: Vec<Over>,
+    pub over: Vec<Grid>,
     /// What is to be best.
     pub objective: Objective,
     /// What must be kept to.
@@ -326,18 +327,17 @@ fn check(loaded: &Loaded, question: &Question) -> Result<()> {
 
 /// What to choose from where nothing is said: a number of buckets or, for requests with keys of their own, whether to
 /// keep those.
-fn default_choices(loaded: &Loaded, formulas: Option<Formulas>) -> Over {
+fn default_choices(loaded: &Loaded, formulas: Option<Formulas>) -> Grid {
     let path = |field: &str| KeyPath::from_iter(["client", "key", field]);
     if loaded.scenario.client.key.strategy == Strategy::Recorded {
-        let values = ["none", "constant", "per_session"].map(Value::from).to_vec();
-        return Over { path: path("strategy"), values };
+        return Grid::new(path("strategy"), ["none", "constant", "per_session"], "recommend");
     }
     let counts = match formulas {
         Some(formulas) => counts(formulas.minimum_buckets, formulas.recommended_buckets),
         // A trace: powers of two.
         None => (0..8).map(|power| 1 << power).collect(),
     };
-    Over { path: path("buckets"), values: counts.into_iter().map(|n| Value::Integer(i64::from(n))).collect() }
+    Grid::new(path("buckets"), counts.into_iter().map(i64::from), "recommend")
 }
 
 /// All counts up to twice the recommended one or, if those are too many, about equally spaced ratios of them; both

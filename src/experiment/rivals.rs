@@ -7,9 +7,10 @@ use toml::Value;
 
 use crate::document::{KeyPath, nearest};
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::observations::{Cell, Observations, Observed};
-use crate::experiment::scenario::{Axis, Change, Loaded};
-use crate::provider::routing::Rule;
+use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::tables::word;
 use crate::units::{SimTime, Span, Tokens};
 
 /// Share of requests that any machine may serve, whatever the rule says: every public log has misses that no rule
@@ -21,7 +22,7 @@ const EXPLORED: [f64; 5] = [0.0, 0.005, 0.015, 0.03, 0.06];
 const RESTED: Span = Span::from_seconds(240);
 
 /// The most points of one rival's grids together.
-const MOST_POINTS: usize = 5_000;
+const MOST_POINTS: usize = 20_000;
 
 /// Dates at which a change of the provider is tried.
 const DATES: u64 = 8;
@@ -39,52 +40,18 @@ pub struct Rival {
     pub grids: Vec<Grid>,
     /// The routing rival that it is laid over; nothing if it is one, or lies over the scenario's own routing.
     pub over: &'static str,
-    /// What it adds to the parameters: the free values of the routing it is laid over, and one for what it changes.
-    pub inherited: usize,
 }
 
-/// The values of a free parameter.
-#[derive(Clone, Debug)]
-pub struct Grid {
-    /// Its path.
-    pub path: KeyPath,
-    /// What is tried.
-    pub values: Vec<Value>,
-    /// Who asked for it, for messages.
-    pub origin: String,
-}
-
-impl Grid {
-    fn new<V: Into<Value>>(path: &str, values: impl IntoIterator<Item = V>) -> Self {
-        let path = path.parse().expect("a written path");
-        Self { path, values: values.into_iter().map(Into::into).collect(), origin: "fit".into() }
-    }
-
-    /// Reads `path=values` of a `--free` flag: a list, or a range of whole numbers.
-    pub fn parse(text: &str) -> Result<Self> {
-        let origin = format!("--free {text}");
-        let Change { path, value, .. } = Change::parse(text).map_err(|_| {
-            Error::input(&origin, "write path=values, such as provider.routing.pool=[3, 4, 5] or ...=2..8")
-        })?;
-        let axis = Axis { path: path.to_string(), values: value.clone() };
-        let values = match &value {
-            // A word or a span that is no range stands for itself.
-            Value::String(text) if !text.contains("..") || text.contains('(') => vec![value],
-            _ => axis.values().map_err(|message| Error::input(&origin, message))?,
-        };
-        Ok(Self { path, values, origin })
-    }
-
-    fn change(&self, value: &Value) -> Change {
-        Change { path: self.path.clone(), value: value.clone(), origin: self.origin.clone() }
-    }
+/// A grid of the program's own.
+fn grid<V: Into<Value>>(path: &str, values: impl IntoIterator<Item = V>) -> Grid {
+    Grid::new(path.parse().expect("a written path"), values, "fit")
 }
 
 impl Rival {
     fn new(name: &'static str, meaning: &'static str, fixed: &[(&str, Value)]) -> Self {
         let origin = format!("rival {name}");
         let fixed = fixed.iter().map(|(path, value)| Change::new(path, value.clone(), &origin)).collect();
-        Self { name, meaning, fixed, grids: Vec::new(), over: "", inherited: 0 }
+        Self { name, meaning, fixed, grids: Vec::new(), over: "" }
     }
 
     fn routed(name: &'static str, meaning: &'static str, rule: &str) -> Self {
@@ -129,6 +96,34 @@ impl Rival {
             None => self.grids.push(grid.clone()),
         }
     }
+
+    /// This rival over a routing rival: its own changes and grids go before those of the routing.
+    fn laid_over(&self, routing: &Rival, inert: &[Change]) -> Self {
+        let own = |path: &KeyPath| {
+            self.fixed.iter().any(|change| change.path == *path)
+                || self.grids.iter().any(|grid| grid.path == *path)
+        };
+        let is_inert = |grid: &&Grid| inert.iter().any(|change| change.path == grid.path);
+        let kept = routing.fixed.iter().chain(inert).filter(|change| !own(&change.path));
+        let open = routing.grids.iter().filter(|grid| !own(&grid.path) && !is_inert(grid));
+        Self {
+            fixed: kept.chain(&self.fixed).cloned().collect(),
+            grids: open.chain(&self.grids).cloned().collect(),
+            over: routing.name,
+            ..self.clone()
+        }
+    }
+
+    fn refuse_many_points(&self) -> Result<()> {
+        let points = self.grids.iter().fold(1usize, |points, grid| points.saturating_mul(grid.values.len()));
+        if points <= MOST_POINTS {
+            return Ok(());
+        }
+        let over = if self.over.is_empty() { String::new() } else { format!(" over `{}`", self.over) };
+        let message =
+            format!("rival `{}`{over} has {points} points; at most {MOST_POINTS} are tried", self.name);
+        Err(Error::input("--free", message))
+    }
 }
 
 /// The routing rule that a number belongs to, if it belongs to one.
@@ -142,6 +137,11 @@ fn rule_of(path: &KeyPath) -> Option<&'static str> {
         ("provider", "routing", "load_factor" | "load_margin") => Some("bounded_load"),
         _ => None,
     }
+}
+
+/// Reads `path=values` of a `--free` flag.
+pub fn free(text: &str) -> Result<Grid> {
+    Grid::parse("--free", text, "provider.routing.pool=[3, 4, 5] or ...=2..8")
 }
 
 /// The rivals that observations can be asked about.
@@ -168,22 +168,17 @@ impl Rivals {
         routing.retain(asked);
         others.retain(asked);
         // Without a routing rival to lie over, the others lie over the scenario's own routing.
-        let own = word(loaded.scenario.provider.routing.rule);
-        let below = if routing.is_empty() { Some(own) } else { None };
+        let own = word(&loaded.scenario.provider.routing.rule);
+        let below = routing.is_empty().then_some(own.as_str());
         let lifetimes = lifetimes(loaded, observations)?;
         let (routed, over) = (routing.iter_mut().map(|one| (Some(one.name), one)), others.iter_mut());
         for (rule, rival) in routed.chain(over.map(|one| (below, one))) {
             rival.grids.extend(lifetimes.iter().cloned());
             if rival.name != "random" {
-                rival.grids.push(Grid::new(EXPLORE, EXPLORED));
+                rival.grids.push(grid(EXPLORE, EXPLORED));
             }
             free.iter().for_each(|grid| rival.open(grid, rule));
-            let points: usize = rival.grids.iter().map(|grid| grid.values.len()).product();
-            if points > MOST_POINTS {
-                let message =
-                    format!("rival `{}` has {points} points; at most {MOST_POINTS} are tried", rival.name);
-                return Err(Error::input("--free", message));
-            }
+            rival.refuse_many_points()?;
         }
         Ok(Self { routing, others })
     }
@@ -193,20 +188,11 @@ impl Rivals {
         self.routing.clone()
     }
 
-    /// What is stored, and what changes, laid over a routing rival: `base` is what its best point changes in the
-    /// scenario, and `found` are the paths of it that were free. Lifetimes and unexplained misses stay open.
-    pub fn over(&self, routing: &'static str, base: &[Change], found: &[KeyPath]) -> Vec<Rival> {
-        let over = |rival: &Rival| {
-            let mut rival = rival.clone();
-            let open = |change: &&Change| !rival.grids.iter().any(|grid| grid.path == change.path);
-            let inherited: Vec<_> = base.iter().filter(open).cloned().collect();
-            rival.over = routing;
-            // What it changes of the store counts as a number of its own: without need the routing rival is to be preferred.
-            rival.inherited = 1 + inherited.iter().filter(|change| found.contains(&change.path)).count();
-            rival.fixed.splice(0..0, inherited);
-            rival
-        };
-        self.others.iter().map(over).collect()
+    /// What is stored, and what changes, laid over a routing rival with the grids of both left open. Where the routing
+    /// rival alone was the same at every value (`inert`), the value is kept.
+    pub fn over(&self, routing: &Rival, inert: &[Change]) -> Result<Vec<Rival>> {
+        let rivals = self.others.iter().map(|rival| rival.laid_over(routing, inert));
+        rivals.map(|rival| rival.refuse_many_points().map(|()| rival)).collect()
     }
 
     /// The others as they are, over the scenario's own routing.
@@ -217,17 +203,6 @@ impl Rivals {
     /// All of them.
     pub fn all(&self) -> Vec<Rival> {
         self.routing.iter().chain(&self.others).cloned().collect()
-    }
-}
-
-/// The rule's name, which is that of the rival.
-fn word(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Home => "home",
-        Rule::Pool => "pool",
-        Rule::BoundedLoad => "bounded_load",
-        Rule::Random => "random",
-        Rule::RoundRobin => "round_robin",
     }
 }
 
@@ -247,16 +222,16 @@ fn routing_rivals(loaded: &Loaded, observations: &Observations) -> Vec<Rival> {
     let mut home = Rival::routed("home", "one machine a key, overflow above the rate limit", "home");
     let figures = |cell: &Cell| matches!(cell.observed, Observed::Figures(_));
     if observations.cells.iter().any(|cell| figures(cell) || busiest_minute(cell) > limit) {
-        home = home.with([Grid::new("provider.routing.rate_count", ["admitted", "arrivals", "tumbling"])]);
+        home = home.with([grid("provider.routing.rate_count", ["admitted", "arrivals", "tumbling"])]);
         if observations.cells.iter().any(|cell| figures(cell) || keys(cell) > 1) {
-            home = home.with([Grid::new("provider.routing.rate_over", ["prefix_and_key", "key", "machine"])]);
+            home = home.with([grid("provider.routing.rate_over", ["prefix_and_key", "key", "machine"])]);
         }
     }
     let most = loaded.scenario.provider.routing.machines.min(8);
     let pool = Rival::routed("pool", "one of a few machines for each key, by chance", "pool");
     vec![
         home,
-        pool.with([Grid::new("provider.routing.pool", (2..=i64::from(most)).collect::<Vec<_>>())]),
+        pool.with([grid("provider.routing.pool", (2..=i64::from(most)).collect::<Vec<_>>())]),
         Rival::routed("bounded_load", "the first machine that is not overloaded", "bounded_load"),
         Rival::routed("random", "any machine: no affinity", "random"),
     ]
@@ -284,7 +259,7 @@ fn store_rivals(loaded: &Loaded, observations: &Observations) -> Vec<Rival> {
     ];
     if !floors.is_empty() {
         let stuck = rival("first_tokens", "a floor that never grows", write("semantics", "first_tokens"));
-        rivals.push(stuck.with([Grid::new("provider.write.first_tokens", floors)]));
+        rivals.push(stuck.with([grid("provider.write.first_tokens", floors)]));
     }
     rivals
 }
@@ -300,7 +275,7 @@ fn changing_rivals(observations: &Observations) -> Vec<Rival> {
         return Vec::new();
     }
     let date = |part: u64| Span(length.0 / (DATES + 1) * part + 1).to_string();
-    let dates = Grid::new("regime.0.at", (1..=DATES).map(date).collect::<Vec<_>>());
+    let dates = grid("regime.0.at", (1..=DATES).map(date).collect::<Vec<_>>());
     let regime = |semantics: Option<&str>| {
         let write = semantics.map(|word| ("semantics".to_string(), Value::from(word)));
         let provider = [("write".to_string(), Value::Table(write.into_iter().collect()))];
@@ -341,22 +316,18 @@ fn lifetimes(loaded: &Loaded, observations: &Observations) -> Result<Vec<Grid>> 
             if grids.iter().any(|grid| grid.path == path) {
                 continue;
             }
-            let mut grid = Grid::new("provider.retention", TRIED);
-            grid.path = path;
+            let grid = Grid::new(path, TRIED, "fit");
             // A policy's name promises a longest lifetime.
             let own = with.scenario.provider.retention.lifetime[&policy].to_string();
-            grid.values.retain(|value| with.with(&[grid_change(&grid.path, value)]).is_ok());
-            if !grid.values.contains(&Value::from(own.as_str())) {
-                grid.values.push(own.into());
+            let keeps_it = |value: &&Value| with.with(&[grid.change(value)]).is_ok();
+            let mut values: Vec<_> = grid.values.iter().filter(keeps_it).cloned().collect();
+            if !values.contains(&Value::from(own.as_str())) {
+                values.push(own.into());
             }
-            grids.push(grid);
+            grids.push(Grid { values, ..grid });
         }
     }
     Ok(grids)
-}
-
-fn grid_change(path: &KeyPath, value: &Value) -> Change {
-    Change { path: path.clone(), value: value.clone(), origin: "fit".into() }
 }
 
 /// The most requests of one key and prefix within 60 seconds.
@@ -459,7 +430,7 @@ mod tests {
     #[test]
     fn a_free_path_replaces_or_adds_a_grid_and_an_unknown_one_is_refused() {
         let with = |text| -> Result<Vec<Rival>> {
-            Rivals::new(&loaded(), &observed(&[0, 1]), &[Grid::parse(text)?], &[]).map(|rivals| rivals.all())
+            Rivals::new(&loaded(), &observed(&[0, 1]), &[free(text)?], &[]).map(|rivals| rivals.all())
         };
         let pools = with("provider.routing.pool=3..4").unwrap();
         assert_eq!(pools[1].grids[0].values, [3.into(), 4.into()]);
@@ -473,6 +444,6 @@ mod tests {
             error.starts_with("--free provider.routing.pol=[2]: ") && error.contains("`pool`?"),
             "{error}"
         );
-        assert!(Grid::parse("provider.routing.pool").unwrap_err().to_string().contains("write path=values"));
+        assert!(free("provider.routing.pool").unwrap_err().to_string().contains("write path=values"));
     }
 }

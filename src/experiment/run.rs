@@ -31,7 +31,7 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
         metrics.count(outcome);
         observe(outcome);
     })?;
-    Ok(report(loaded, &simulation, &metrics))
+    Ok(report(loaded, &simulation, &mut metrics))
 }
 
 /// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in.
@@ -46,7 +46,7 @@ pub fn replicate_requests(
         metrics.count(outcome);
         observe(outcome, request, tree);
     })?;
-    Ok(report(loaded, &simulation, &metrics))
+    Ok(report(loaded, &simulation, &mut metrics))
 }
 
 /// Plays one replication under each of these constant lifetimes in place of the scenario's, in one pass: one report
@@ -64,7 +64,7 @@ pub fn replicate_lifetimes(
         counted[number].count(outcome);
         observe(number, outcome);
     })?;
-    Ok(counted.iter().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
+    Ok(counted.iter_mut().map(|metrics| report(loaded, simulation.simulation(), metrics)).collect())
 }
 
 /// Nothing counted yet.
@@ -75,7 +75,7 @@ fn metrics(loaded: &Loaded) -> Metrics {
 }
 
 /// The report on a simulation that has run.
-fn report(loaded: &Loaded, simulation: &Simulation, metrics: &Metrics) -> Report {
+fn report(loaded: &Loaded, simulation: &Simulation, metrics: &mut Metrics) -> Report {
     let duration = loaded.scenario.duration;
     let measured_until =
         (start(loaded).is_some() && duration != Span::UNLIMITED).then(|| SimTime::ZERO + duration);

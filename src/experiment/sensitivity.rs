@@ -10,6 +10,7 @@ use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
+use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Metric;
 use crate::experiment::race::day_factor;
@@ -20,20 +21,14 @@ use crate::experiment::tables::plain;
 use crate::provider::routing::Overflow;
 use crate::random::{Purpose, SessionKey, fold};
 
-/// Something about the provider that is not known.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unknown {
-    /// Where it stands in a scenario.
-    pub path: KeyPath,
-    /// Its plausible values, two or more.
-    pub values: Vec<Value>,
-}
+/// Who asks, for messages.
+const ORIGIN: &str = "sensitivity";
 
 /// How much one unknown matters.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// The unknown.
-    pub unknown: Unknown,
+    pub unknown: Grid,
     /// Mean absolute effect of changing it to another of its values.
     pub absolute: Estimate,
     /// Mean effect, with its sign: near zero where effects of both signs cancel.
@@ -44,11 +39,9 @@ pub struct Effect {
 
 /// The unknowns that are screened where none are named: how requests find their machine, how long things live, what is
 /// stored and when it can be read. Unknowns that mean nothing for this scenario are left out.
-pub fn plausible(loaded: &Loaded) -> Vec<Unknown> {
-    let unknown = |path: &str, values: Vec<Value>| Unknown {
-        path: path.parse().expect("a path of the program"),
-        values,
-    };
+pub fn plausible(loaded: &Loaded) -> Vec<Grid> {
+    let unknown =
+        |path: &str, values: Vec<Value>| Grid::new(path.parse().expect("a written path"), values, ORIGIN);
     let words = |words: &[&str]| words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>();
     let numbers = |numbers: &[i64]| numbers.iter().map(|number| Value::Integer(*number)).collect::<Vec<_>>();
     let shares = |shares: &[f64]| shares.iter().map(|share| Value::Float(*share)).collect::<Vec<_>>();
@@ -76,10 +69,8 @@ pub fn plausible(loaded: &Loaded) -> Vec<Unknown> {
             "24h" => words(&["30m", "2h", "24h"]),
             _ => continue,
         };
-        unknowns.push(Unknown {
-            path: KeyPath::from_iter(["provider", "retention", "lifetime", policy]),
-            values: lifetimes,
-        });
+        let path = KeyPath::from_iter(["provider", "retention", "lifetime", policy]);
+        unknowns.push(Grid::new(path, lifetimes, ORIGIN));
     }
     unknowns
 }
@@ -87,7 +78,7 @@ pub fn plausible(loaded: &Loaded) -> Vec<Unknown> {
 /// Screens some unknowns, the greatest first. `trajectories` is 2 or more; `progress` is told of runs done and to do.
 pub fn screen(
     loaded: &Loaded,
-    unknowns: &[Unknown],
+    unknowns: &[Grid],
     metric: &Metric,
     trajectories: u32,
     progress: impl Fn(usize, usize) + Sync,
@@ -96,7 +87,7 @@ pub fn screen(
         let message = format!("`{}` needs two values or more to matter", unknown.path);
         return Err(Error::input("--over", message));
     }
-    for (index, Unknown { path, values }) in unknowns.iter().enumerate() {
+    for (index, Grid { path, values, .. }) in unknowns.iter().enumerate() {
         let wrong = |message: &str| Err(Error::input("--over", format!("`{path}` {message}")));
         if path.keys()[0] != "provider" {
             return wrong("is no unknown of the provider's: only provider.* is");
@@ -109,8 +100,8 @@ pub fn screen(
         }
     }
     let bare = loaded.with(&[
-        Change::new("attribution", false, "sensitivity"),
-        Change::new("sweep", toml::Table::new(), "sensitivity"),
+        Change::new("attribution", false, ORIGIN),
+        Change::new("sweep", toml::Table::new(), ORIGIN),
     ])?;
     let runs = trajectories as usize * (unknowns.len() + 1);
     let done = std::sync::atomic::AtomicUsize::new(0);
@@ -118,7 +109,7 @@ pub fn screen(
     let played =
         (0..trajectories).into_par_iter().map(|number| trajectory(&bare, unknowns, metric, number, &tick));
     let trajectories: Vec<Vec<(f64, String)>> = played.collect::<Result<_>>()?;
-    let effect = |(index, unknown): (usize, &Unknown)| {
+    let effect = |(index, unknown): (usize, &Grid)| {
         let of_unknown = || trajectories.iter().map(|effects| &effects[index]);
         let mean = |values: Vec<f64>| {
             let sum = Sum::of(values.into_iter().map(Some)).expect("nothing is missing");
@@ -140,7 +131,7 @@ pub fn screen(
 /// One trajectory: the effect of each unknown, in their order, with the change that had it.
 fn trajectory(
     loaded: &Loaded,
-    unknowns: &[Unknown],
+    unknowns: &[Grid],
     metric: &Metric,
     number: u32,
     tick: &(impl Fn() + Sync),
@@ -150,11 +141,7 @@ fn trajectory(
     let mut at: Vec<usize> =
         unknowns.iter().enumerate().map(|(index, unknown)| below(index, unknown.values.len())).collect();
     let answer = |at: &[usize]| -> Result<f64> {
-        let change = |(unknown, value): (&Unknown, &usize)| Change {
-            path: unknown.path.clone(),
-            value: unknown.values[*value].clone(),
-            origin: "sensitivity".into(),
-        };
+        let change = |(unknown, value): (&Grid, &usize)| unknown.change(&unknown.values[*value]);
         let loaded = loaded.with(&unknowns.iter().zip(at).map(change).collect::<Vec<_>>())?;
         let row: Row = replicate(&loaded, number, |_| ())?.row;
         tick();
@@ -166,7 +153,7 @@ fn trajectory(
     let mut effects = vec![(0.0, String::new()); unknowns.len()];
     let mut before = answer(&at)?;
     for index in order {
-        let Unknown { values, .. } = &unknowns[index];
+        let Grid { values, .. } = &unknowns[index];
         let from = at[index];
         at[index] = (from + 1 + below(unknowns.len() + index, values.len() - 1)) % values.len();
         let after = answer(&at)?;
@@ -179,7 +166,7 @@ fn trajectory(
 
 /// The answer of the scenario as it is written, for comparison.
 pub fn as_written(loaded: &Loaded, metric: &Metric, replications: u32) -> Result<Option<Estimate>> {
-    let bare = loaded.with(&[Change::new("attribution", false, "sensitivity")])?;
+    let bare = loaded.with(&[Change::new("attribution", false, ORIGIN)])?;
     let play = |replication| Ok(replicate(&bare, replication, |_| ())?.row);
     let rows: Vec<Row> = (0..replications).into_par_iter().map(play).collect::<Result<_>>()?;
     let rows: Vec<&Row> = rows.iter().collect();
@@ -208,10 +195,7 @@ mod tests {
     #[test]
     fn what_decides_everything_comes_first_and_what_decides_nothing_has_no_effect() {
         let loaded = Loaded::from_text("gap", "gap.toml", GAP, Path::new(""), &[]).unwrap();
-        let unknown = |path: &str, values: &[&str]| Unknown {
-            path: path.parse().unwrap(),
-            values: values.iter().map(|value| Value::from(*value)).collect(),
-        };
+        let unknown = |path: &str, values: &[&str]| Grid::new(path.parse().unwrap(), values.to_vec(), ORIGIN);
         let unknowns = [
             unknown("provider.routing.rate_count", &["admitted", "arrivals", "tumbling"]),
             unknown("provider.retention.lifetime.in_memory", &["5m", "10m"]),

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 use crate::experiment::observations::{Cell, Figure, Observations, Observed, ObservedRequest};
-use crate::experiment::run::replicate;
+use crate::experiment::run::{replicate, simulation};
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::summaries::{FIGURE_RESOLUTION, Summaries};
 use crate::units::Tokens;
@@ -185,11 +185,12 @@ impl Stage {
         Ok(readings)
     }
 
-    /// Plays one cell with every seed. Cells have seeds of their own: what they share in truth is the provider alone.
-    pub fn play(&self, number: usize, changes: &[Change]) -> Result<Played> {
+    /// Plays one cell with the first so many seeds. Cells have seeds of their own: what they share in truth is the
+    /// provider alone.
+    pub fn play(&self, number: usize, changes: &[Change], replications: u32) -> Result<Played> {
         let cell = &self.cells[number];
         let mut loaded = self.loaded(cell, changes)?;
-        let seeds = (0..self.replications).map(|seed| number as u32 * self.replications + seed);
+        let seeds = (0..replications).map(|seed| number as u32 * self.replications + seed);
         match &cell.kind {
             Kind::Figures(figures) => {
                 let vectors = seeds.map(|seed| figures_of(&loaded, figures, seed)).collect::<Result<_>>()?;
@@ -215,8 +216,8 @@ impl Log {
         let workload = loaded.scenario.client.workload.get_mut(LOG).expect("put there");
         let path = &self.traces[index % self.traces.len()];
         workload.trace.as_mut().expect("a trace").file.path = path.display().to_string();
-        replicate(loaded, seed, |outcome| readings[outcome.line as usize - 1] = outcome.cached)?;
-        Ok(())
+        // Nothing is measured: only readings are wanted.
+        simulation(loaded, seed)?.run(|outcome| readings[outcome.line as usize - 1] = outcome.cached)
     }
 
     fn play(&self, loaded: &mut Loaded, seeds: impl Iterator<Item = u32>) -> Result<Played> {

@@ -47,6 +47,11 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
+/// An enum as it is written in a file.
+pub fn word(choice: &impl serde::Serialize) -> String {
+    Value::try_from(choice).map_or(String::new(), |value| plain(&value))
+}
+
 /// One row for each cell and seed.
 fn write_cells(plan: &Plan, rows: &Rows, path: &Path) -> Result<()> {
     let mut header = vec!["cell".to_string()];

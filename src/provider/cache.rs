@@ -1,6 +1,6 @@
 //! Cache: the stores of all machines, and who may read and write what in them.
 
-use crate::prompt::{Mark, PrefixTree, Prompt};
+use crate::prompt::{EdgeId, Mark, PrefixTree, Prompt};
 use crate::provider::capacity::{Capacity, Tail};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Answers, Scope, Store};
@@ -65,6 +65,13 @@ impl Effect {
         Self { read: 0, writes: false, written: 0, places: Places::new(), tail: Depths::new(), ..self }
     }
 
+    /// The edges of what it touches.
+    pub fn edges(&self) -> impl Iterator<Item = EdgeId> {
+        let Access { prompt, body, .. } = &self.access;
+        let places = self.places.iter().map(|place| place.edge);
+        places.chain([prompt.shareable.edge, body.shareable.edge])
+    }
+
     /// Renews and writes in one store.
     pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
         // A covering write renews all it covers; single boundaries must be renewed one by one.
@@ -77,16 +84,17 @@ impl Effect {
     }
 }
 
-/// The stores of all machines.
+/// The stores of all machines, as scopes of one.
 #[derive(Clone, Debug)]
 pub struct Cache {
     rules: Write,
+    store: Store,
     machines: Vec<MachineCache>,
 }
 
-#[derive(Clone, Debug)]
+/// What must be known of one machine beside what it stores.
+#[derive(Clone, Debug, Default)]
 struct MachineCache {
-    store: Store,
     /// Only where room is limited.
     capacity: Option<Box<Capacity>>,
     /// Routing keys with a body here, in their order, where the rules must know them apart.
@@ -103,6 +111,13 @@ struct Owner {
     alive_until: SimTime,
 }
 
+impl Access {
+    /// The scope of what it may read on its machine.
+    fn here(&self) -> Scope {
+        Scope(fold(self.scope.0, u64::from(self.machine.0)))
+    }
+}
+
 impl Owner {
     /// The scope in which its own body is held.
     fn scope(&self) -> Scope {
@@ -115,8 +130,8 @@ impl Cache {
     pub fn new(rules: &Write, machines: usize) -> Self {
         let capacity = rules.capacity_tokens.map(|tokens| Box::new(Capacity::new(tokens)));
         let store = if capacity.is_some() { Store::noting(rules) } else { Store::new(rules.covers()) };
-        let machine = MachineCache { store, capacity, owners: Vec::new() };
-        Self { rules: rules.clone(), machines: vec![machine; machines] }
+        let machine = MachineCache { capacity, owners: Vec::new() };
+        Self { rules: rules.clone(), store, machines: vec![machine; machines] }
     }
 
     /// What a request with these marks finds now.
@@ -142,8 +157,7 @@ impl Cache {
         first: SimTime,
         last: SimTime,
     ) -> Answers {
-        let MachineCache { store, .. } = &self.machines[access.machine.0 as usize];
-        store.read_between(tree, access.scope, access.prompt.shareable, first, last)
+        self.store.read_between(tree, access.here(), access.prompt.shareable, first, last)
     }
 
     /// What it will do, once it is visible.
@@ -172,13 +186,14 @@ impl Cache {
 
     /// The deepest live depth on the prompt's path that it may read.
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
-        let MachineCache { store, owners, .. } = &self.machines[access.machine.0 as usize];
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
-            return store.read(tree, access.scope, at, readable, now);
+            return self.store.read(tree, access.here(), at, readable, now);
         }
-        let open = owners.iter().filter(|owner| owner.readers == access.scope && owner.alive_until >= now);
-        open.map(|owner| store.read(tree, owner.scope(), at, readable, now)).max().unwrap_or(0)
+        let owners = self.machines[access.machine.0 as usize].owners.iter();
+        let readers = access.here();
+        let open = owners.filter(|owner| owner.readers == readers && owner.alive_until >= now);
+        open.map(|owner| self.store.read(tree, owner.scope(), at, readable, now)).max().unwrap_or(0)
     }
 
     /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
@@ -194,6 +209,17 @@ impl Cache {
         }
     }
 
+    /// Whether anything was held on an edge.
+    pub fn holds(&self, edge: EdgeId) -> bool {
+        self.store.holds(edge)
+    }
+
+    /// The edges on which something is alive, and those of bodies that must be known apart.
+    pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
+        let owners = self.machines.iter().flat_map(|machine| &machine.owners);
+        self.store.live_edges(now).chain(owners.map(|owner| owner.body.shareable.edge))
+    }
+
     /// Applies what a request does.
     pub fn apply(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         if self.rules.by_owner() {
@@ -202,17 +228,20 @@ impl Cache {
                 self.write_owner(tree, effect, now);
             }
         } else {
-            let Access { machine, scope, .. } = effect.access;
-            effect.touch(&mut self.machines[machine.0 as usize].store, tree, scope, now);
+            effect.touch(&mut self.store, tree, effect.access.here(), now);
         }
-        self.make_room(tree, effect, now);
+        if self.rules.capacity_tokens.is_some() {
+            self.make_room(tree, effect, now);
+        }
     }
 
     /// Evicts what the machine has no room for any more.
     fn make_room(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let Effect { access: Access { machine, scope, owner, body, .. }, expiry, .. } = *effect;
-        let MachineCache { store, capacity, owners } = &mut self.machines[machine.0 as usize];
+        let Effect { access: Access { machine, owner, body, .. }, expiry, .. } = *effect;
+        let Self { store, machines, .. } = self;
+        let MachineCache { capacity, owners } = &mut machines[machine.0 as usize];
         let Some(capacity) = capacity else { return };
+        let scope = effect.access.here();
         let own = owners.iter().find(|other| effect.writes && other.key == owner && other.readers == scope);
         let scope = own.map_or(scope, Owner::scope);
         let tail = Tail { scope, from: body.shareable, boundaries: &effect.tail, expiry };
@@ -228,8 +257,10 @@ impl Cache {
     }
 
     fn renew_owners(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let Effect { access: Access { machine, scope, prompt, .. }, read, expiry, .. } = *effect;
-        let MachineCache { store, owners, .. } = &mut self.machines[machine.0 as usize];
+        let Effect { access: Access { machine, prompt, .. }, read, expiry, .. } = *effect;
+        let Self { store, machines, .. } = self;
+        let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
+        let scope = effect.access.here();
         // Only what this request read: a body beyond that is not its own.
         let at = tree.ancestor(prompt.shareable, read);
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
@@ -245,8 +276,10 @@ impl Cache {
     }
 
     fn write_owner(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let Effect { access: Access { machine, scope, owner, body, .. }, expiry, .. } = *effect;
-        let MachineCache { store, owners, .. } = &mut self.machines[machine.0 as usize];
+        let Effect { access: Access { machine, owner, body, .. }, expiry, .. } = *effect;
+        let Self { store, machines, .. } = self;
+        let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
+        let scope = effect.access.here();
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
         let one = self.rules.bodies == Bodies::One;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::provider::routing::MachineId;
+use crate::queue::{Event, Queue};
 use crate::random::{Draws, Purpose};
 use crate::units::{SimTime, Span, Tokens};
 
@@ -84,9 +85,11 @@ pub struct Timing {
 #[derive(Clone, Debug)]
 pub struct Machines {
     latency: Latency,
-    /// For each machine, when each of its busy slots will be free.
+    /// For each machine, when each of the slots it has used will be free.
     slots: Vec<BinaryHeap<Reverse<SimTime>>>,
-    unfinished: BinaryHeap<Reverse<(SimTime, MachineId)>>,
+    unfinished: Queue,
+    /// Requests so far.
+    served: u64,
     in_flight: Vec<u32>,
 }
 
@@ -96,18 +99,16 @@ impl Machines {
         Self {
             latency: latency.clone(),
             slots: vec![BinaryHeap::new(); count],
-            unfinished: BinaryHeap::new(),
+            unfinished: Queue::default(),
+            served: 0,
             in_flight: vec![0; count],
         }
     }
 
     /// Forgets requests that are complete by `now`.
     pub fn advance(&mut self, now: SimTime) {
-        while let Some(Reverse((end, machine))) = self.unfinished.peek().copied()
-            && end <= now
-        {
-            self.unfinished.pop();
-            self.in_flight[machine.0 as usize] -= 1;
+        while let Some(Event { subject: machine, .. }) = self.unfinished.pop_until(now) {
+            self.in_flight[machine as usize] -= 1;
         }
     }
 
@@ -139,18 +140,22 @@ impl Machines {
         let prefill = self.latency.prefill(uncached, cached, noise);
         let decode = self.latency.per_output_token.times(u64::from(output));
         let slots = &mut self.slots[machine.0 as usize];
-        let start = if slots.len() < self.latency.slots as usize {
-            now
-        } else {
-            let Reverse(free) = slots.pop().expect("a machine has a slot");
-            now.max(free)
+        // Whichever slot is free first takes it; one that is free already does as well as one never used.
+        let all_used = slots.len() >= self.latency.slots as usize;
+        let start = match slots.peek() {
+            Some(Reverse(free)) if all_used || *free <= now => now.max(*free),
+            _ => {
+                slots.push(Reverse(SimTime::ZERO));
+                now
+            }
         };
-        slots.push(Reverse(start + prefill + decode));
+        *slots.peek_mut().expect("a machine has a slot") = Reverse(start + prefill + decode);
         let wait = start.since(now);
         let ttft = self.latency.network + wait + prefill;
         let total = ttft + decode;
         self.in_flight[machine.0 as usize] += 1;
-        self.unfinished.push(Reverse((now + total, machine)));
+        self.served += 1;
+        self.unfinished.push(Event { time: now + total, order: self.served, subject: machine.0 });
         Timing { wait, ttft, total }
     }
 }

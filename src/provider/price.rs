@@ -112,23 +112,49 @@ impl LongPrompt {
 impl Prices {
     /// What one request costs.
     pub fn cost(&self, prompt: Tokens, cached: Tokens, written: Tokens, output: Tokens) -> Usd {
-        let written = written.min(prompt - cached);
-        let plain = prompt - cached - written;
-        let rates = match self.long {
-            Some((above, rates)) if prompt > above => rates,
-            _ => self.normal,
-        };
-        let cost = |tokens: Tokens, price: i128| i128::from(tokens) * price;
-        Usd(cost(plain, rates.input)
-            + cost(cached, rates.cached)
-            + cost(written, rates.write)
-            + cost(output, rates.output))
+        let mut billed = Billed::default();
+        self.bill(&mut billed, prompt, cached, written, output);
+        self.total(&billed)
     }
 
-    /// What it would cost without a cache.
-    pub fn uncached_cost(&self, prompt: Tokens, output: Tokens) -> Usd {
-        self.cost(prompt, 0, 0, output)
+    /// What all that was billed costs.
+    pub fn total(&self, billed: &Billed) -> Usd {
+        let long = self.long.as_ref().map_or(&self.normal, |(_, rates)| rates);
+        let cost = |tokens: u64, price: i128| i128::from(tokens) * price;
+        let of = |tokens: &TokensBilled, rates: &Rates| {
+            cost(tokens.plain, rates.input)
+                + cost(tokens.cached, rates.cached)
+                + cost(tokens.written, rates.write)
+                + cost(tokens.output, rates.output)
+        };
+        Usd(of(&billed.normal, &self.normal) + of(&billed.long, long))
     }
+
+    /// Notes a request in `billed`.
+    pub fn bill(&self, billed: &mut Billed, prompt: Tokens, cached: Tokens, written: Tokens, output: Tokens) {
+        let long = self.long.as_ref().is_some_and(|(above, _)| prompt > *above);
+        let tokens = if long { &mut billed.long } else { &mut billed.normal };
+        let written = written.min(prompt - cached);
+        tokens.plain += u64::from(prompt - cached - written);
+        tokens.cached += u64::from(cached);
+        tokens.written += u64::from(written);
+        tokens.output += u64::from(output);
+    }
+}
+
+/// The tokens of many requests, by the price they have.
+#[derive(Clone, Debug, Default)]
+pub struct Billed {
+    normal: TokensBilled,
+    long: TokensBilled,
+}
+
+#[derive(Clone, Debug, Default)]
+struct TokensBilled {
+    plain: u64,
+    cached: u64,
+    written: u64,
+    output: u64,
 }
 
 #[cfg(test)]
@@ -149,7 +175,7 @@ mod tests {
     #[test]
     fn one_write_and_nine_reads_cost_2_15_prompts() {
         let prices = model().prices();
-        let prompt = prices.uncached_cost(1_000_000, 0);
+        let prompt = prices.cost(1_000_000, 0, 0, 0);
         let all: i128 =
             prices.cost(1_000_000, 0, 1_000_000, 0).0 + 9 * prices.cost(1_000_000, 1_000_000, 0, 0).0;
         assert_eq!((prompt.dollars(), all * 100 / prompt.0), (2.0, 215));
@@ -164,6 +190,6 @@ mod tests {
         // All input twice as dear, 2,001 others, output at 15.0.
         let long = 200_000 * 400_000 + 70_000 * 5_000_000 + 2_001 * 4_000_000 + 1_000 * 15_000_000;
         assert_eq!(prices.cost(272_001, 200_000, 70_000, 1_000), Usd(long));
-        assert_eq!(prices.uncached_cost(272_001, 0), Usd(272_001 * 4_000_000));
+        assert_eq!(prices.cost(272_001, 0, 0, 0), Usd(272_001 * 4_000_000));
     }
 }

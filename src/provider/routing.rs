@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::random::{Draws, Purpose, fold, mix};
 use crate::units::{SimTime, Span, Tokens};
@@ -225,6 +226,8 @@ pub struct RouteRequest {
     pub key: u64,
     /// The machine of the connection that the request comes over, where it continues a response.
     pub pinned: Option<MachineId>,
+    /// The routing key it probably has.
+    pub likely: Option<RoutingKey>,
     /// This request's draws.
     pub draws: Draws,
 }
@@ -240,22 +243,25 @@ pub struct Route {
     pub overflowed: bool,
 }
 
-/// The state of routing: rankings of the keys seen, and the rates.
+/// The state of routing: the keys seen, and the rates.
 #[derive(Clone, Debug)]
 pub struct Router {
     rules: Routing,
-    keys: FxHashMap<u64, RoutingKey>,
-    rankings: Vec<Ranking>,
+    numbers: FxHashMap<u64, RoutingKey>,
+    keys: Vec<Keyed>,
     rates: Rates,
     round_robin: FxHashMap<u32, u32>,
 }
 
-/// A routing key's machines, best first, as far as they were needed.
+/// What is known of one routing key.
 #[derive(Clone, Debug)]
-struct Ranking {
+struct Keyed {
     digest: u64,
     partition: u32,
-    ranked: Vec<MachineId>,
+    /// Its machines, best first, as far as they were needed.
+    ranked: SmallVec<[MachineId; 2]>,
+    /// Its rates by rank, where rates are counted over routing keys: most keys never need more than the first.
+    rates: SmallVec<[Rate; 1]>,
     /// Which redrawing of the ranks this is.
     epoch: u64,
 }
@@ -265,10 +271,18 @@ impl Router {
     pub fn new(rules: &Routing) -> Self {
         Self {
             rules: rules.clone(),
-            keys: FxHashMap::default(),
-            rankings: Vec::new(),
+            numbers: FxHashMap::default(),
+            keys: Vec::new(),
             rates: Rates::new(rules),
             round_robin: FxHashMap::default(),
+        }
+    }
+
+    /// When a request of this routing key was last counted at its home, if that is known.
+    pub fn last_counted(&self, key: RoutingKey) -> Option<SimTime> {
+        match self.keys.get(key.0 as usize)?.rates.first()? {
+            Rate::Sliding { times, .. } => times.back().copied(),
+            Rate::Tumbling { .. } => None,
         }
     }
 
@@ -330,23 +344,22 @@ impl Router {
     pub fn ranked(&mut self, key: RoutingKey, count: u32) -> &[MachineId] {
         let machines = self.rules.machines;
         let count = count.min(machines) as usize;
-        let ranking = &mut self.rankings[key.0 as usize];
-        if ranking.ranked.len() < count {
-            let first = ranking.partition * machines;
-            let digest =
-                if ranking.epoch == 0 { ranking.digest } else { fold(ranking.digest, ranking.epoch) };
+        let keyed = &mut self.keys[key.0 as usize];
+        if keyed.ranked.len() < count {
+            let first = keyed.partition * machines;
+            let digest = if keyed.epoch == 0 { keyed.digest } else { fold(keyed.digest, keyed.epoch) };
             let score = |m: &MachineId| (Reverse(mix(digest ^ mix(u64::from(m.0 - first)))), *m);
             let fleet = (first..first + machines).map(MachineId);
             // Most keys never need more than their home machine: find it without sorting the fleet.
-            ranking.ranked = if count == 1 {
+            keyed.ranked = if count == 1 {
                 fleet.min_by_key(score).into_iter().collect()
             } else {
-                let mut fleet: Vec<_> = fleet.collect();
+                let mut fleet: SmallVec<_> = fleet.collect();
                 fleet.sort_unstable_by_key(score);
                 fleet
             };
         }
-        &ranking.ranked[..count]
+        &keyed.ranked[..count]
     }
 
     /// The best rank whose machine is not above both bounds; the mean is over the fleet, so that one always is.
@@ -375,8 +388,15 @@ impl Router {
 
     fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
-        let next = RoutingKey(u32::try_from(self.rankings.len()).expect("fewer than 2^32 routing keys"));
-        let key = *self.keys.entry(digest).or_insert(next);
+        let next = RoutingKey(u32::try_from(self.keys.len()).expect("fewer than 2^32 routing keys"));
+        // Most requests have the routing key of their session's last one.
+        let likely = request
+            .likely
+            .filter(|likely| self.keys.get(likely.0 as usize).is_some_and(|keyed| keyed.digest == digest));
+        let key = match likely.or_else(|| self.numbers.get(&digest).copied()) {
+            Some(key) => key,
+            None => *self.numbers.entry(digest).or_insert(next),
+        };
         // Every key is redrawn at its own moment: all at once would look like an outage.
         let churn = self.rules.churn;
         let epoch = match churn {
@@ -384,11 +404,12 @@ impl Router {
             churn => (u128::from(request.now.0) + u128::from(digest % churn.0)) as u64 / churn.0,
         };
         if key == next {
-            self.rankings.push(Ranking { digest, partition: request.partition, ranked: Vec::new(), epoch });
+            let (ranked, rates) = (SmallVec::new(), SmallVec::new());
+            self.keys.push(Keyed { digest, partition: request.partition, ranked, rates, epoch });
         }
-        let ranking = &mut self.rankings[key.0 as usize];
-        if ranking.epoch != epoch {
-            (ranking.epoch, ranking.ranked) = (epoch, Vec::new());
+        let keyed = &mut self.keys[key.0 as usize];
+        if keyed.epoch != epoch {
+            (keyed.epoch, keyed.ranked) = (epoch, SmallVec::new());
         }
         key
     }
@@ -403,19 +424,32 @@ impl Router {
         if !one_rate_for_all_ranks {
             return self.first_not_full(key, request);
         }
-        let scope = self.scope(key, 0, request);
-        let rate = self.rates.of(scope);
-        let multiple = rate.seen(request.now) / self.rules.limit_rpm;
+        let limit = self.rules.limit_rpm;
+        let rate = self.rate(key, 0, request);
+        let multiple = rate.seen(request.now) / limit;
         rate.record(request.now);
         self.overflow_rank(multiple, request)
     }
 
     /// What the rate of a rank is counted under.
-    fn scope(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> (u64, u32) {
+    /// The rate at one rank of a routing key.
+    #[inline]
+    fn rate(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> &mut Rate {
         match self.rules.rate_over {
-            RateOver::PrefixAndKey => (u64::from(key.0), rank),
-            RateOver::Key => (fold(u64::from(request.partition), request.key), rank),
-            RateOver::Machine => (u64::from(self.ranked(key, rank + 1)[rank as usize].0), 0),
+            RateOver::PrefixAndKey => {
+                let (rates, rank) = (&mut self.keys[key.0 as usize].rates, rank as usize);
+                if rank >= rates.len() {
+                    rates.resize_with(rank + 1, || self.rates.none_yet());
+                }
+                &mut rates[rank]
+            }
+            RateOver::Key => {
+                self.rates.of(RateScope::Key(fold(u64::from(request.partition), request.key), rank))
+            }
+            RateOver::Machine => {
+                let machine = self.ranked(key, rank + 1)[rank as usize];
+                self.rates.of(RateScope::Machine(machine))
+            }
         }
     }
 
@@ -431,28 +465,40 @@ impl Router {
     fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         // "Arrivals" at a machine are all requests offered to it, those it turned away included.
         let count_offers = self.rules.rate_count != RateCount::Admitted;
+        let limit = self.rules.limit_rpm;
+        let home = self.rate(key, 0, request);
+        let home_is_full = home.seen(request.now) >= limit;
+        if !home_is_full || count_offers {
+            home.record(request.now);
+        }
+        if !home_is_full {
+            return 0;
+        }
+        self.first_not_full_elsewhere(key, request, count_offers)
+    }
+
+    /// The same behind a home machine that is full.
+    fn first_not_full_elsewhere(
+        &mut self,
+        key: RoutingKey,
+        request: &RouteRequest,
+        count_offers: bool,
+    ) -> u32 {
         let last = self.last_rank();
-        let mut rank = 0;
-        if self.is_full(key, 0, request) {
-            if count_offers {
-                self.record(key, 0, request);
+        let mut rank = 1;
+        if self.rules.overflow == Overflow::Random {
+            let free = (1..=last).filter(|rank| !self.is_full(key, *rank, request)).count() as u64;
+            let mut chosen = request.draws.below(Purpose::Route, 0, free.max(1));
+            while rank < last && (self.is_full(key, rank, request) || chosen > 0) {
+                chosen -= u64::from(!self.is_full(key, rank, request));
+                rank += 1;
             }
-            if self.rules.overflow == Overflow::Random {
-                let free = (1..=last).filter(|rank| !self.is_full(key, *rank, request)).count() as u64;
-                let mut chosen = request.draws.below(Purpose::Route, 0, free.max(1));
-                rank = 1;
-                while rank < last && (self.is_full(key, rank, request) || chosen > 0) {
-                    chosen -= u64::from(!self.is_full(key, rank, request));
-                    rank += 1;
+        } else {
+            while rank < last && self.is_full(key, rank, request) {
+                if count_offers {
+                    self.record(key, rank, request);
                 }
-            } else {
-                rank = 1;
-                while rank < last && self.is_full(key, rank, request) {
-                    if count_offers {
-                        self.record(key, rank, request);
-                    }
-                    rank += 1;
-                }
+                rank += 1;
             }
         }
         self.record(key, rank, request);
@@ -466,20 +512,19 @@ impl Router {
             return;
         }
         match (self.rules.rate_over, self.rules.rate_count) {
-            (RateOver::Machine, _) => self.rates.of((u64::from(machine.0), 0)).record(request.now),
+            (RateOver::Machine, _) => self.rates.of(RateScope::Machine(machine)).record(request.now),
             (_, RateCount::Admitted) => {}
             (_, RateCount::Arrivals | RateCount::Tumbling) => self.record(key, 0, request),
         }
     }
 
     fn is_full(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> bool {
-        let scope = self.scope(key, rank, request);
-        self.rates.of(scope).seen(request.now) >= self.rules.limit_rpm
+        let limit = self.rules.limit_rpm;
+        self.rate(key, rank, request).seen(request.now) >= limit
     }
 
     fn record(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) {
-        let scope = self.scope(key, rank, request);
-        self.rates.of(scope).record(request.now);
+        self.rate(key, rank, request).record(request.now);
     }
 
     /// The rank for the n-th multiple of the limit, when one rate is kept for all ranks.
@@ -494,12 +539,19 @@ impl Router {
     }
 }
 
-/// The rates that have been counted, by scope and rank.
+/// What a rate is counted over that is not one routing key; of keys each rank has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum RateScope {
+    Key(u64, u32),
+    Machine(MachineId),
+}
+
+/// The rates that are not counted over routing keys.
 #[derive(Clone, Debug)]
 struct Rates {
     count: RateCount,
     limit: usize,
-    rates: FxHashMap<(u64, u32), Rate>,
+    rates: FxHashMap<RateScope, Rate>,
 }
 
 impl Rates {
@@ -510,14 +562,18 @@ impl Rates {
         Self { count: rules.rate_count, limit, rates: FxHashMap::default() }
     }
 
-    fn of(&mut self, scope: (u64, u32)) -> &mut Rate {
-        let (count, limit) = (self.count, self.limit);
-        self.rates.entry(scope).or_insert_with(|| match count {
+    fn none_yet(&self) -> Rate {
+        match self.count {
             RateCount::Tumbling => Rate::Tumbling { minute: 0, seen: 0 },
             RateCount::Admitted | RateCount::Arrivals => {
-                Rate::Sliding { keep: limit, times: VecDeque::new() }
+                Rate::Sliding { keep: self.limit, times: VecDeque::new() }
             }
-        })
+        }
+    }
+
+    fn of(&mut self, scope: RateScope) -> &mut Rate {
+        let none_yet = self.none_yet();
+        self.rates.entry(scope).or_insert(none_yet)
     }
 }
 
@@ -593,7 +649,7 @@ mod tests {
     fn request(second: u64, key: u64) -> RouteRequest {
         let draws = Seed::new(1, 0).session_keys(0).next_key().turn(second as u32);
         let now = SimTime(second * 1_000_000_000);
-        RouteRequest { now, partition: 0, head: 9, key, pinned: None, draws }
+        RouteRequest { now, partition: 0, head: 9, key, pinned: None, likely: None, draws }
     }
 
     /// The 1-based ranks at which requests of one key at the given seconds land.

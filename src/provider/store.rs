@@ -1,4 +1,4 @@
-//! Store: one machine's live boundaries.
+//! Store: live boundaries, of one machine or of many.
 //!
 //! On each edge of the prefix tree a store keeps a few (depth, expiry) steps. Where a write *covers* (partial
 //! prefixes), a step at depth d says that every boundary up to d lives until its expiry: depths go down as
@@ -55,21 +55,34 @@ struct Notes {
     touched: Vec<Touched>,
 }
 
-/// The live boundaries of one machine.
+/// The live boundaries that some scopes hold.
 #[derive(Clone, Debug)]
 pub struct Store {
     covers: bool,
-    steps: FxHashMap<(Scope, EdgeId), Steps>,
-    /// Edges after the last clean-up: dead ones are swept when their number has doubled.
+    /// What one scope holds on each edge. Most edges belong to one session, which most often finds one machine.
+    first: Vec<Held>,
+    /// What other scopes hold, and what stands on no edge of the tree.
+    others: FxHashMap<(Scope, EdgeId), Steps>,
+    /// Entries of `others` after the last clean-up: dead ones are swept when their number has doubled.
     kept: usize,
     /// Only where room is limited.
     notes: Option<Box<Notes>>,
 }
 
+/// What one scope holds on an edge; nothing, if there are no steps.
+#[derive(Clone, Debug)]
+struct Held {
+    scope: Scope,
+    steps: Steps,
+}
+
+/// Edges are numbered from 0 up; what takes room behind them, from the last number down.
+const MOST_EDGES: u32 = 1 << 31;
+
 impl Store {
     /// An empty store; `covers` says whether a write at one depth also stores the boundaries before it.
     pub fn new(covers: bool) -> Self {
-        Self { covers, steps: FxHashMap::default(), kept: 0, notes: None }
+        Self { covers, first: Vec::new(), others: FxHashMap::default(), kept: 0, notes: None }
     }
 
     /// An empty store of limited room: it notes what is touched, for [`Capacity`](super::capacity::Capacity) to
@@ -95,8 +108,7 @@ impl Store {
         now: SimTime,
     ) -> Tokens {
         for PathStep { edge, leave, .. } in tree.path(at) {
-            let Some(steps) = self.steps.get(&(scope, edge)) else { continue };
-            for step in steps {
+            for step in self.steps(scope, edge) {
                 if step.expiry >= now && (self.covers || step.depth <= leave && readable.allows(step.depth)) {
                     return step.depth.min(leave);
                 }
@@ -118,8 +130,7 @@ impl Store {
         let mut answers = Answers::new();
         let mut from = first;
         for PathStep { edge, leave, .. } in tree.path(at) {
-            let steps = self.steps.get(&(scope, edge)).into_iter().flatten();
-            for step in steps {
+            for step in self.steps(scope, edge) {
                 if step.expiry < from {
                     continue;
                 }
@@ -139,10 +150,9 @@ impl Store {
         for PathStep { edge, leave, start } in tree.path(at) {
             let depth = self.boundary(leave);
             if depth > start {
-                let steps = self.steps.entry((scope, edge)).or_default();
-                steps.retain(|step| step.expiry >= now);
-                let covered =
-                    if self.covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
+                let covers = self.covers;
+                let steps = self.room(scope, edge, now);
+                let covered = if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
                 if covered {
                     // Expiries never fall towards the root: what covers this edge covers the rest of the path.
                     break;
@@ -175,14 +185,16 @@ impl Store {
             return;
         }
         for PathStep { edge, leave, .. } in path {
-            for step in self.steps.get_mut(&(scope, edge)).into_iter().flatten() {
+            let mut notes = self.notes.take();
+            for step in self.steps_mut(scope, edge).into_iter().flatten() {
                 if step.depth <= leave.min(read) && step.expiry >= now {
                     step.expiry = renewed(step.expiry, expiry);
-                    if let Some(notes) = &mut self.notes {
+                    if let Some(notes) = &mut notes {
                         notes.touched.push(Touched::Used(scope, Cursor { edge, depth: step.depth }));
                     }
                 }
             }
+            self.notes = notes;
         }
     }
 
@@ -201,7 +213,7 @@ impl Store {
         for place in kept {
             for PathStep { edge, leave, start } in tree.path(*place) {
                 let covered = self.boundary(leave);
-                for step in self.steps.get(&(scope, edge)).into_iter().flatten() {
+                for step in self.steps(scope, edge) {
                     if self.covers {
                         if covered > start {
                             survivors.push((edge, Step { depth: step.depth.min(covered), ..*step }));
@@ -214,12 +226,13 @@ impl Store {
         }
         self.note(Touched::Dropped(scope));
         for PathStep { edge, .. } in tree.path(old) {
-            self.steps.remove(&(scope, edge));
+            self.clear(scope, edge);
         }
         let mut latest = SimTime::ZERO;
         for (edge, Step { depth, expiry }) in survivors {
-            let steps = self.steps.entry((scope, edge)).or_default();
-            if self.covers {
+            let covers = self.covers;
+            let steps = self.room(scope, edge, SimTime::ZERO);
+            if covers {
                 cover(steps, depth, expiry)
             } else {
                 mark(steps, depth, expiry)
@@ -243,35 +256,61 @@ impl Store {
 
     /// The live steps on one edge, deepest first; dead ones are dropped.
     pub fn live(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &[Step] {
-        let Some(steps) = self.steps.get_mut(&(scope, edge)) else { return &[] };
-        steps.retain(|step| step.expiry >= now);
+        let Some(steps) = self.steps_mut(scope, edge) else { return &[] };
+        drop_dead(steps, now);
         steps
     }
 
     /// Stores one boundary on an edge, and nothing before it.
     pub fn mark(&mut self, scope: Scope, edge: EdgeId, depth: Tokens, expiry: SimTime) {
-        mark(self.steps.entry((scope, edge)).or_default(), depth, expiry);
+        mark(self.room(scope, edge, SimTime::ZERO), depth, expiry);
     }
 
     /// Drops the boundary at `depth` from an edge, and nothing else.
     pub fn unmark(&mut self, scope: Scope, edge: EdgeId, depth: Tokens) {
-        if let Some(steps) = self.steps.get_mut(&(scope, edge)) {
+        if let Some(steps) = self.steps_mut(scope, edge) {
             steps.retain(|step| step.depth != depth);
         }
     }
 
     /// Drops the boundaries deeper than `kept` from an edge of a store that covers.
     pub fn cut(&mut self, scope: Scope, edge: EdgeId, kept: Tokens) {
-        let Some(steps) = self.steps.get_mut(&(scope, edge)) else { return };
+        let Some(steps) = self.steps_mut(scope, edge).filter(|steps| !steps.is_empty()) else { return };
         // The shallowest step that reaches further says until when what is kept lives.
         let deeper = steps.iter().skip(1).take_while(|step| step.depth >= kept).count();
         steps.drain(..deeper);
         steps[0].depth = steps[0].depth.min(kept);
     }
 
-    /// Drops all of an edge.
+    /// Drops all that a scope holds on an edge.
     pub fn clear(&mut self, scope: Scope, edge: EdgeId) {
-        self.steps.remove(&(scope, edge));
+        match self.first.get_mut(edge.0 as usize) {
+            Some(held) if held.scope == scope => held.steps.clear(),
+            _ => drop(self.others.remove(&(scope, edge))),
+        }
+    }
+
+    /// Edges and scopes with boundaries in this store, dead ones not yet swept included.
+    pub fn len(&self) -> usize {
+        self.others.len() + self.first.iter().filter(|held| !held.steps.is_empty()).count()
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether anything was held on an edge.
+    pub fn holds(&self, edge: EdgeId) -> bool {
+        self.first.get(edge.0 as usize).is_some_and(|held| !held.steps.is_empty())
+    }
+
+    /// The edges on which something is alive.
+    pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
+        let alive = move |steps: &Steps| steps.iter().any(|step| step.expiry >= now);
+        let first = self.first.iter().zip(0..).filter(move |(held, _)| alive(&held.steps));
+        let others = self.others.iter().filter(move |(_, steps)| alive(steps));
+        first.map(|(_, edge)| EdgeId(edge)).chain(others.map(|((_, edge), _)| *edge))
     }
 
     fn note(&mut self, touched: Touched) {
@@ -280,22 +319,60 @@ impl Store {
         }
     }
 
-    /// Edges with boundaries in this store, dead ones not yet swept included.
-    pub fn len(&self) -> usize {
-        self.steps.len()
+    /// The steps of a scope on an edge, deepest first.
+    #[inline]
+    fn steps(&self, scope: Scope, edge: EdgeId) -> &[Step] {
+        match self.first.get(edge.0 as usize) {
+            Some(held) if held.scope == scope => &held.steps,
+            _ if self.others.is_empty() => &[],
+            _ => self.others.get(&(scope, edge)).map_or(&[], |steps| steps),
+        }
     }
 
-    /// Whether nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+    fn steps_mut(&mut self, scope: Scope, edge: EdgeId) -> Option<&mut Steps> {
+        match self.first.get_mut(edge.0 as usize) {
+            Some(held) if held.scope == scope => Some(&mut held.steps),
+            _ => self.others.get_mut(&(scope, edge)),
+        }
+    }
+
+    /// Where a scope's steps on an edge stand or will stand, without dead ones.
+    #[inline]
+    fn room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
+        let index = edge.0 as usize;
+        let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry < now);
+        if index >= self.first.len() && edge.0 < MOST_EDGES {
+            self.first.resize(index + 1, Held { scope, steps: Steps::new() });
+        }
+        let held = self.first.get(index).map(|held| held.scope == scope || is_dead(&held.steps));
+        if held == Some(true) {
+            let Held { scope: holder, steps } = &mut self.first[index];
+            // A place is free for the next scope as soon as all in it is dead.
+            if *holder != scope {
+                *steps = self.others.remove(&(scope, edge)).unwrap_or_default();
+                *holder = scope;
+            }
+            drop_dead(steps, now);
+            return steps;
+        }
+        let steps = self.others.entry((scope, edge)).or_default();
+        drop_dead(steps, now);
+        steps
     }
 
     /// Frees what is dead, so that memory follows what is alive.
     fn sweep(&mut self, now: SimTime) {
-        if self.steps.len() > 2 * self.kept + 64 {
-            self.steps.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
-            self.kept = self.steps.len();
+        if self.others.len() > 2 * self.kept + 64 {
+            self.others.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
+            self.kept = self.others.len();
         }
+    }
+}
+
+#[inline]
+fn drop_dead(steps: &mut Steps, now: SimTime) {
+    if steps.iter().any(|step| step.expiry < now) {
+        steps.retain(|step| step.expiry >= now);
     }
 }
 
@@ -309,11 +386,33 @@ fn renewed(old: SimTime, new: SimTime) -> SimTime {
 }
 
 /// Inserts a step into a staircase; true if it was covered already.
+#[inline]
 fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     #[cfg(test)]
     if planted::SHORTENS.get() {
         steps.retain(|step| step.depth > depth);
     }
+    // Most staircases have one step.
+    if let [only] = &mut steps[..] {
+        let (deeper, later) = (depth >= only.depth, expiry > only.expiry);
+        match (deeper, later) {
+            (true, true) => {
+                *only = Step { depth, expiry };
+                return false;
+            }
+            (false, false) => return true,
+            (true, false) if depth == only.depth => return true,
+            (true, false) if expiry == only.expiry => {
+                only.depth = depth;
+                return false;
+            }
+            _ => {}
+        }
+    }
+    cover_steps(steps, depth, expiry)
+}
+
+fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     // Deeper steps that live as long cover the new one; shallower ones that die no later are covered by it.
     let position = steps.iter().position(|step| step.depth <= depth).unwrap_or(steps.len());
     let deeper_lives_as_long = steps[..position].last().is_some_and(|step| step.expiry >= expiry);
@@ -322,8 +421,15 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
         return true;
     }
     let dominated = steps[position..].iter().take_while(|step| step.expiry <= expiry).count();
-    steps.drain(position..position + dominated);
-    steps.insert(position, Step { depth, expiry });
+    let step = Step { depth, expiry };
+    if dominated == 0 {
+        steps.insert(position, step);
+    } else {
+        steps[position] = step;
+    }
+    if dominated > 1 {
+        drop(steps.drain(position + 1..position + dominated));
+    }
     false
 }
 
@@ -373,17 +479,19 @@ mod tests {
             [0, 10, 11, 50, 51, 60, 61, 80, 81].map(read),
             [1000, 1000, 500, 500, 400, 400, 300, 300, 0]
         );
-        assert_eq!(store.steps[&(Scope::SHARED, end.edge)].len(), 4);
+        assert_eq!(store.steps(Scope::SHARED, end.edge).len(), 4);
     }
 
     #[test]
-    fn dead_edges_are_swept() {
+    fn what_many_scopes_held_on_one_edge_is_swept() {
         let mut tree = PrefixTree::new(256);
         let mut store = Store::new(true);
+        let at = tree.append(Cursor::ROOT, Run::piece(0, 100));
         for n in 0..10_000 {
-            let at = tree.append(Cursor::ROOT, Run::piece(n, 100));
-            store.write(&tree, Scope::SHARED, at, SimTime(n), SimTime(n + 10));
+            store.write(&tree, Scope(n), at, SimTime(n), SimTime(n + 10));
         }
-        assert!(store.len() < 200, "{} edges kept for 11 live ones", store.len());
+        assert!(store.len() < 200, "{} scopes kept for 11 live ones", store.len());
+        assert_eq!(store.live_edges(SimTime(10_010)).count(), 0);
+        assert_eq!(store.live_edges(SimTime(9_999)).filter(|edge| *edge == at.edge).count(), 11);
     }
 }

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::prompt::{Cursor, Mark, MarkKind, PrefixTree, Prompt};
 use crate::units::{MOST_TOKENS, SimTime, Span, Tokens};
@@ -257,13 +257,15 @@ impl Write {
     /// The depths a request writes to. A boundary below the minimum could never be read, and is not written.
     pub fn depths(&self, body: &Stored, marks: &[Mark]) -> Depths {
         let end = body.tokens();
-        let mut depths: Depths = match self.semantics {
-            Semantics::PartialPrefix | Semantics::WholeBody => [end].into_iter().collect(),
-            Semantics::FirstTokens => [end.min(self.first_tokens)].into_iter().collect(),
-            Semantics::Breakpoints => self.own_breakpoints(marks).take(self.max_writes as usize).collect(),
-        };
-        depths.retain(|depth| self.boundary(*depth) >= self.min_tokens);
-        depths
+        let is_stored = |depth: &Tokens| self.boundary(*depth) >= self.min_tokens;
+        let one = |depth| if is_stored(&depth) { smallvec![depth] } else { Depths::new() };
+        match self.semantics {
+            Semantics::PartialPrefix | Semantics::WholeBody => one(end),
+            Semantics::FirstTokens => one(end.min(self.first_tokens)),
+            Semantics::Breakpoints => {
+                self.own_breakpoints(marks).take(self.max_writes as usize).filter(is_stored).collect()
+            }
+        }
     }
 
     /// The body that a prompt stores, with `answered` as the place behind its answer.
@@ -340,6 +342,13 @@ impl Write {
     /// boundary inside a tail that only this body has.
     pub fn places(&self, tree: &PrefixTree, body: &Stored, depths: &[Tokens]) -> Places {
         let shareable = body.shareable;
+        if let [depth] = depths
+            && *depth >= shareable.depth
+        {
+            // The end of a body, most often.
+            let reachable = self.covers() || *depth == shareable.depth;
+            return if reachable { smallvec![shareable] } else { Places::new() };
+        }
         let reachable = |depth: &&Tokens| self.covers() || **depth <= shareable.depth;
         depths.iter().filter(reachable).map(|depth| tree.ancestor(shareable, *depth)).collect()
     }

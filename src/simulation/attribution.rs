@@ -222,6 +222,5 @@ impl Ledger {
 /// Of the tokens beyond everything sent before, those up to the length of the session's own previous prompt. (If that
 /// prompt is a prefix of this one, under the same date, all of it was sent before.)
 fn changed_tokens(request: &Request, sent: Tokens) -> Tokens {
-    let reached = request.previous.map_or(0, |previous| previous.tokens());
-    reached.min(request.prompt.tokens()).saturating_sub(sent)
+    request.previous.min(request.prompt.tokens()).saturating_sub(sent)
 }

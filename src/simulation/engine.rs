@@ -5,8 +5,7 @@
 //! becomes visible, then arrivals; what expires at an instant is still alive at it. Everything else about a request is
 //! known at its arrival.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::hint::black_box;
 
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::Session;
@@ -19,9 +18,10 @@ use crate::provider::profile::Provider;
 use crate::provider::routing::{BackendBy, KeyRole, MachineId, Route, RouteRequest, Router, Routing};
 use crate::provider::store::Scope;
 use crate::provider::write::{Visible, Write};
+use crate::queue::{Event, Queue};
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::attribution::Ledger;
-use crate::simulation::outcome::Outcome;
+use crate::simulation::outcome::{Attribution, Outcome};
 use crate::units::{SimTime, Span, Tokens};
 
 /// How the requests of one workload meet the provider.
@@ -64,13 +64,15 @@ pub struct Simulation {
     regimes: Vec<Regime>,
     pub(super) tree: PrefixTree,
     pub(super) provider: Provided,
-    queue: Queue,
+    agenda: Agenda,
     pub(super) ledger: Option<Ledger>,
     /// For how long stores still hold what has expired.
     pub(super) remembers: Span,
-    /// Sessions about to be queued: those that go on, and those that start.
-    next: Next,
+    /// Sessions about to be queued: those that go on because of a call, and those that start.
+    pub(super) next: Next,
     starting: Next,
+    /// Edges of the tree after the last clean-up: what nobody needs is freed when their number has doubled.
+    kept_edges: usize,
 }
 
 /// The provider's side of a run, under one regime.
@@ -120,8 +122,9 @@ impl Sent {
     }
 }
 
-/// What happens next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What happens next: at one instant in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Kind {
     /// The provider changes.
     Change,
@@ -131,24 +134,42 @@ enum Kind {
     Arrival,
 }
 
+/// Bits of an event's order below its kind: its sequence.
+const SEQUENCE_BITS: u32 = 62;
+
+impl Kind {
+    fn of(event: Event) -> Self {
+        match event.order >> SEQUENCE_BITS {
+            0 => Self::Change,
+            1 => Self::Visible,
+            _ => Self::Arrival,
+        }
+    }
+}
+
 /// Events by (time, kind, sequence); their contents are kept aside in slots that are used again.
 #[derive(Default)]
-struct Queue {
-    events: BinaryHeap<Reverse<(SimTime, Kind, u64, u32)>>,
+struct Agenda {
+    queue: Queue,
     sequence: u64,
-    sessions: Slots<Caller>,
+    sessions: Slots<Session>,
     effects: Slots<Effect>,
+    /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
+    starts: Vec<Start>,
 }
 
-/// A session in the queue: freshly started ones make room for the next of their workload.
-struct Caller {
+/// A session that is about to start.
+struct Start {
+    event: Event,
     session: Session,
-    starts: bool,
 }
 
-/// Values in numbered slots.
+/// With fewer edges nothing is freed.
+const FEWEST_EDGES: usize = 64;
+
+/// Values in numbered slots. A slot that is free keeps its value until it is used again.
 struct Slots<T> {
-    values: Vec<Option<T>>,
+    values: Vec<T>,
     free: Vec<u32>,
 }
 
@@ -159,34 +180,63 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
+    #[inline]
     fn put(&mut self, value: T) -> u32 {
         match self.free.pop() {
             Some(slot) => {
-                self.values[slot as usize] = Some(value);
+                self.values[slot as usize] = value;
                 slot
             }
             None => {
-                self.values.push(Some(value));
+                self.values.push(value);
                 self.values.len() as u32 - 1
             }
         }
     }
 
-    fn take(&mut self, slot: u32) -> T {
-        self.free.push(slot);
-        self.values[slot as usize].take().expect("an event owns its slot")
+    /// The values in slots that are not free.
+    fn used(&self) -> impl Iterator<Item = &T> {
+        let mut used = vec![true; self.values.len()];
+        self.free.iter().for_each(|slot| used[*slot as usize] = false);
+        self.values.iter().zip(used).filter_map(|(value, used)| used.then_some(value))
     }
 }
 
-impl Queue {
-    fn push_session(&mut self, at: SimTime, session: Session, starts: bool) {
-        let slot = self.sessions.put(Caller { session, starts });
-        self.push(at, Kind::Arrival, slot);
+impl Agenda {
+    /// An event with the next sequence number.
+    fn event(&mut self, time: SimTime, kind: Kind, subject: u32) -> Event {
+        self.sequence += 1;
+        Event { time, order: (kind as u64) << SEQUENCE_BITS | self.sequence, subject }
     }
 
-    fn push(&mut self, time: SimTime, kind: Kind, slot: u32) {
-        self.events.push(Reverse((time, kind, self.sequence, slot)));
-        self.sequence += 1;
+    fn push(&mut self, time: SimTime, kind: Kind, subject: u32) {
+        let event = self.event(time, kind, subject);
+        self.queue.push(event);
+    }
+
+    #[inline]
+    fn push_sessions(&mut self, next: &mut Next) {
+        if next.is_empty() {
+            return;
+        }
+        for (at, session) in next.drain(..) {
+            let slot = self.sessions.put(session);
+            self.push(at, Kind::Arrival, slot);
+        }
+    }
+
+    /// Whether a session starts before whatever is queued.
+    #[inline]
+    fn starts_next(&mut self) -> bool {
+        let Some(Start { event, .. }) = self.starts.last() else { return false };
+        self.queue.peek().is_none_or(|queued| *event < queued)
+    }
+
+    /// Puts the last of the starts, whose event is a new one, where it belongs.
+    fn sort_last_start(&mut self) {
+        let Some((last, others)) = self.starts.split_last() else { return };
+        let position = others.partition_point(|other| other.event > last.event);
+        self.starts[position..].rotate_right(1);
     }
 }
 
@@ -209,12 +259,13 @@ impl Simulation {
             start,
             tree: PrefixTree::new(routing.hash_tokens),
             provider: Provided::new(0, first, accounts, backends),
-            queue: Queue::default(),
+            agenda: Agenda::default(),
             ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
             regimes,
             remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
+            kept_edges: 0,
         }
     }
 
@@ -226,43 +277,107 @@ impl Simulation {
 
     /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
     pub fn run_requests(&mut self, mut observe: impl FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
-        self.play(|simulation, session, now| {
-            let (outcome, request) = simulation.arrive(session, now);
-            observe(&outcome, &request, &simulation.tree);
-            let response = simulation.response(&request, &outcome);
-            (request, response)
-        })
+        self.play(|simulation, session, now| simulation.arrive(session, now, &mut observe))
     }
 
-    /// Runs to the end of the traffic, with `answer` to what a session sends at a moment.
+    /// Runs to the end of the traffic. `call` makes a session's request at a moment, and says when its next one comes;
+    /// other sessions that go on because of it, it leaves in `next`.
     pub(super) fn play(
         &mut self,
-        mut answer: impl FnMut(&mut Self, &mut Session, SimTime) -> (Request, Response),
+        mut call: impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         for workload in 0..self.traffic.workloads() as u32 {
-            self.start_next(workload)?;
+            let mut session = Session::vacant(workload);
+            if let Some(event) = self.start_next(&mut session)? {
+                self.agenda.starts.push(Start { event, session });
+                self.agenda.sort_last_start();
+            }
         }
         self.plan_changes();
-        while let Some(Reverse((now, kind, _, slot))) = self.queue.events.pop() {
-            match kind {
+        loop {
+            if self.agenda.starts_next() {
+                self.start(&mut call)?;
+                continue;
+            }
+            self.look_ahead();
+            let Some(event) = self.agenda.queue.pop() else { return Ok(()) };
+            let Event { time: now, subject: slot, .. } = event;
+            match Kind::of(event) {
                 Kind::Change => self.change(slot as usize),
                 Kind::Visible => {
-                    let effect = self.queue.effects.take(slot);
-                    self.appear(&effect, now);
+                    let effects = std::mem::take(&mut self.agenda.effects);
+                    self.appear(&effects.values[slot as usize], now);
+                    self.agenda.effects = effects;
+                    self.agenda.effects.free.push(slot);
                 }
                 Kind::Arrival => {
-                    let Caller { mut session, starts } = self.queue.sessions.take(slot);
-                    let workload = session.workload;
-                    let (request, response) = answer(self, &mut session, now);
-                    self.traffic.answered(session, request, &response, &mut self.next);
-                    if starts {
-                        self.start_next(workload)?;
-                    }
-                    for (at, session) in self.next.drain(..) {
-                        self.queue.push_session(at, session, false);
+                    // Whoever puts a session into a slot meanwhile must not meet the one that calls.
+                    let mut sessions = std::mem::take(&mut self.agenda.sessions);
+                    let next = call(self, &mut sessions.values[slot as usize], now);
+                    self.agenda.sessions = sessions;
+                    self.agenda.push_sessions(&mut self.next);
+                    match next {
+                        Some(at) => self.agenda.push(at, Kind::Arrival, slot),
+                        None => self.agenda.sessions.free.push(slot),
                     }
                 }
             }
+        }
+    }
+
+    /// Loads what the next events will need into the CPU's caches, all at a time: with very many sessions, waiting for
+    /// memory is most of the work, and many loads wait hardly longer than one.
+    #[inline]
+    fn look_ahead(&mut self) {
+        let Agenda { queue, sessions, effects, .. } = &mut self.agenda;
+        let near = queue.come_near();
+        if near.is_empty() {
+            return;
+        }
+        let subjects = |kind: Kind| {
+            near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
+        };
+        let arriving = || subjects(Kind::Arrival).map(|slot| &sessions.values[slot]);
+        let appearing = || subjects(Kind::Visible).map(|slot| &effects.values[slot]);
+        // What a session stands on is known only once the session is there.
+        black_box(arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched));
+        let places =
+            arriving().map(Session::place).chain(appearing().map(|effect| effect.access.prompt.shareable));
+        for place in places {
+            black_box((self.tree.origin(place.edge), self.provider.cache.holds(place.edge)));
+        }
+        for key in arriving().filter_map(Session::routing_key) {
+            black_box(self.provider.router.last_counted(key));
+        }
+    }
+
+    /// A session calls for the first time, and makes room for the next one of its workload.
+    fn start(
+        &mut self,
+        call: &mut impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
+    ) -> Result<()> {
+        // The next session of the workload takes the place of this one, which is queued if it goes on.
+        let mut starts = std::mem::take(&mut self.agenda.starts);
+        let Some(Start { event, session }) = starts.last_mut() else { return Ok(()) };
+        let now = event.time;
+        let next = call(self, session, now).map(|at| {
+            let vacant = Session::vacant(session.workload);
+            (at, self.agenda.sessions.put(std::mem::replace(session, vacant)))
+        });
+        match self.start_next(session)? {
+            Some(start) => *event = start,
+            None => drop(starts.pop()),
+        }
+        self.agenda.starts = starts;
+        self.agenda.sort_last_start();
+        self.agenda.push_sessions(&mut self.next);
+        if let Some((at, slot)) = next {
+            self.agenda.push(at, Kind::Arrival, slot);
+        }
+        // Attribution remembers all that was sent, and a limited room counts what it held.
+        let may_forget = self.ledger.is_none() && self.provider.write.capacity_tokens.is_none();
+        if may_forget && self.tree.len() > 2 * self.kept_edges + FEWEST_EDGES {
+            self.forget(now);
         }
         Ok(())
     }
@@ -279,10 +394,10 @@ impl Simulation {
 
     /// Puts every later regime into the queue.
     fn plan_changes(&mut self) {
-        let first = self.queue.events.peek().map(|Reverse((time, ..))| *time);
+        let first = self.agenda.starts.iter().map(|start| start.event.time).min();
         let Some(start) = self.start.or(first) else { return };
         for (number, regime) in self.regimes.iter().enumerate().skip(1) {
-            self.queue.push(start + regime.at, Kind::Change, number as u32);
+            self.agenda.push(start + regime.at, Kind::Change, number as u32);
         }
     }
 
@@ -291,20 +406,32 @@ impl Simulation {
     fn change(&mut self, number: usize) {
         let regime = &self.regimes[number];
         self.provider = Provided::new(number as u32, regime, self.accounts, self.provider.backends);
-        self.queue.events.retain(|Reverse((_, kind, ..))| *kind != Kind::Visible);
-        self.queue.effects = Slots::default();
+        self.agenda.queue.retain(|event| Kind::of(*event) != Kind::Visible);
+        self.agenda.effects = Slots::default();
         let partitions = regime.partitions(self.accounts);
         self.ledger =
             self.ledger.take().map(|ledger| ledger.after_change(&regime.provider.write, partitions));
     }
 
-    /// Queues the next session of a workload: its first request makes room for the one after it.
-    fn start_next(&mut self, workload: u32) -> Result<()> {
-        self.traffic.start_next(workload, &mut self.starting)?;
-        for (index, (at, session)) in self.starting.drain(..).enumerate() {
-            self.queue.push_session(at, session, index == 0);
-        }
-        Ok(())
+    /// Makes `session` the next one of its workload: its start, if there is one. What else starts with it is queued.
+    fn start_next(&mut self, session: &mut Session) -> Result<Option<Event>> {
+        let start = self.traffic.start_next(session, &mut self.starting)?;
+        let event = start.map(|at| self.agenda.event(at, Kind::Arrival, 0));
+        self.agenda.push_sessions(&mut self.starting);
+        Ok(event)
+    }
+
+    /// Frees the text of sessions that have ended, once nothing of it is alive any more: memory follows what lives, not
+    /// what was ever sent. (An attribution remembers all that was sent.)
+    fn forget(&mut self, now: SimTime) {
+        let now = now.before(self.remembers);
+        let starting = self.agenda.starts.iter().map(|start| &start.session);
+        let sessions = self.agenda.sessions.used().chain(starting).flat_map(Session::places);
+        let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
+        let effects = self.agenda.effects.used().flat_map(Effect::edges);
+        let used = places.chain(effects).chain(self.provider.cache.live_edges(now));
+        self.tree.free_all_but(used);
+        self.kept_edges = self.tree.len();
     }
 
     /// What a client sees of an outcome.
@@ -313,27 +440,37 @@ impl Simulation {
         Response {
             cached: outcome.cached,
             failed: outcome.failed,
-            place: Place { account: request.account, machine: outcome.machine, regime },
+            place: Place {
+                account: request.account,
+                machine: outcome.machine,
+                regime,
+                routing_key: outcome.routing_key,
+            },
             arrival: outcome.arrival,
             first_token: outcome.arrival + outcome.timing.ttft,
             complete: outcome.arrival + outcome.timing.total,
         }
     }
 
-    /// One request, from routing to answer.
-    fn arrive(&mut self, session: &mut Session, now: SimTime) -> (Outcome, Request) {
+    /// One request, from routing to answer; when its session calls again.
+    fn arrive(
+        &mut self,
+        session: &mut Session,
+        now: SimTime,
+        observe: &mut impl FnMut(&Outcome, &Request, &PrefixTree),
+    ) -> Option<SimTime> {
         let request = self.traffic.request(session, now, &mut self.tree);
         let sent = self.send(&request, now);
         let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now);
         let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
         let served = sent.serve(&mut self.provider.machines, found.cached);
-        let attribution = self
-            .ledger
-            .as_ref()
-            .map(|ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now));
-        let outcome = Outcome { attribution, ..self.outcome(&request, &sent, &served, effect.written) };
+        let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
+        let attribution = self.ledger.as_ref().map(attribute);
+        let outcome = self.outcome(&request, &sent, &served, effect.written, attribution);
+        observe(&outcome, &request, &self.tree);
+        let response = self.response(&request, &outcome);
         self.arrived(&sent, effect, outcome.visible_at);
-        (outcome, request)
+        self.traffic.answered(session, &request, &response, &mut self.next)
     }
 
     /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
@@ -363,7 +500,7 @@ impl Simulation {
         effect
     }
 
-    /// What comes of a request, but for its attribution.
+    /// What comes of a request.
     #[inline(always)]
     pub(super) fn outcome(
         &self,
@@ -371,6 +508,7 @@ impl Simulation {
         sent: &Sent,
         served: &Served,
         written: Tokens,
+        attribution: Option<Attribution>,
     ) -> Outcome {
         let Sent { access, arrival, .. } = sent;
         let Served { cached, timing, in_flight } = *served;
@@ -400,7 +538,7 @@ impl Simulation {
             timing,
             lifetime: sent.lifetime,
             visible_at: self.provider.visible_at(*arrival, &timing),
-            attribution: None,
+            attribution,
         }
     }
 
@@ -416,8 +554,8 @@ impl Simulation {
         if visible_at == now {
             self.appear(&effect, now);
         } else {
-            let slot = self.queue.effects.put(effect);
-            self.queue.push(visible_at, Kind::Visible, slot);
+            let slot = self.agenda.effects.put(effect);
+            self.agenda.push(visible_at, Kind::Visible, slot);
         }
     }
 
@@ -472,7 +610,8 @@ impl Provided {
         };
         let key = request.key.digest();
         let draws = request.draws;
-        let asked = RouteRequest { now, partition, head: request.prompt.head, key, pinned, draws };
+        let (head, likely) = (request.prompt.head, request.likely);
+        let asked = RouteRequest { now, partition, head, key, pinned, likely, draws };
         let machines = &self.machines;
         let route = self.router.route(&asked, |machine| machines.in_flight(machine));
         let date = self.write.date(now);

@@ -10,7 +10,6 @@ use std::cmp::Reverse;
 
 use crate::client::request::Request;
 use crate::client::session::Session;
-use crate::client::traffic::Response;
 use crate::error::Result;
 use crate::provider::cache::{Access, Found};
 use crate::provider::machine::Machines;
@@ -75,14 +74,15 @@ impl Lifetimes {
     }
 }
 
-/// One request, under every lifetime; what the client sees of it is the same under each, as far as it matters.
+/// One request, under every lifetime; when its session calls again. What the client sees of it is the same under each,
+/// as far as it matters.
 fn arrive(
     simulation: &mut Simulation,
     variants: &mut [Variant],
     session: &mut Session,
     now: SimTime,
     observe: &mut impl FnMut(usize, &Outcome),
-) -> (Request, Response) {
+) -> Option<SimTime> {
     let request = simulation.traffic.request(session, now, &mut simulation.tree);
     let mut sent = simulation.send(&request, now);
     // A covering write renews all that was read, so that it matters for the bill alone.
@@ -97,7 +97,7 @@ fn arrive(
         let served = sent.serve(machines, finds.found.cached);
         let written = effect.written.saturating_sub(finds.found.read);
         let attribution = finds.reach.as_ref().map(|_| finds.attribution);
-        let outcome = Outcome { attribution, ..simulation.outcome(&request, &sent, &served, written) };
+        let outcome = simulation.outcome(&request, &sent, &served, written, attribution);
         observe(*number, &outcome);
         debug_assert!(seen.is_none_or(|seen: Outcome| seen.visible_at == outcome.visible_at));
         seen.get_or_insert(outcome);
@@ -105,7 +105,7 @@ fn arrive(
     let seen = seen.expect("there are lifetimes");
     simulation.arrived(&sent, effect, seen.visible_at);
     let response = simulation.response(&request, &seen);
-    (request, response)
+    simulation.traffic.answered(session, &request, &response, &mut simulation.next)
 }
 
 /// What one request finds under shorter and shorter lifetimes.

@@ -1,0 +1,241 @@
+//! A queue of events in one total order, for clocks that never run backwards.
+//!
+//! Events far ahead wait in wheels (Varghese and Lauck, 1987): wheel `w` has 64 slots of 64^w ns, and an event stands on
+//! the wheel of the highest digit, base 64, in which its time differs from the clock's. When the clock reaches a slot,
+//! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
+//! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
+
+use crate::units::SimTime;
+
+/// An event: when, what comes first at that moment, and a number that says what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Event {
+    /// When it happens.
+    pub time: SimTime,
+    /// The lesser comes first; no two are equal.
+    pub order: u64,
+    /// What it is about.
+    pub subject: u32,
+}
+
+/// Digits of a time in nanoseconds, base 64.
+const WHEELS: usize = 11;
+const SLOTS: usize = 64;
+const DIGIT_BITS: u32 = 6;
+
+/// So many events or fewer are sorted rather than moved to a finer wheel.
+const FEW: usize = 32;
+
+/// With so many or more to be served next, keeping them sorted costs more than the wheels.
+const MANY: usize = 64;
+
+/// Events to come.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Those before `end`, the next one last.
+    near: Vec<Event>,
+    end: u64,
+    /// The clock of the wheels: no event on them is earlier.
+    base: u64,
+    wheels: Vec<Vec<Event>>,
+    /// Which slots of each wheel have events.
+    occupied: [u64; WHEELS],
+    len: usize,
+    refilled: bool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            near: Vec::new(),
+            end: 0,
+            base: 0,
+            wheels: vec![Vec::new(); WHEELS * SLOTS],
+            occupied: [0; WHEELS],
+            len: 0,
+            refilled: false,
+        }
+    }
+}
+
+impl Queue {
+    /// Adds an event, no earlier than the last one that was taken out.
+    pub fn push(&mut self, event: Event) {
+        let wheels_are_empty = self.len == self.near.len();
+        self.len += 1;
+        if event.time.0 >= self.end {
+            if !wheels_are_empty {
+                return self.file(event);
+            }
+            // As long as there are few events, one short list does.
+            self.end = event.time.0.saturating_add(1);
+        }
+        let position = self.near.partition_point(|later| *later > event);
+        self.near.insert(position, event);
+        if self.near.len() >= MANY {
+            self.spread();
+        }
+    }
+
+    /// The next event.
+    #[inline]
+    pub fn peek(&mut self) -> Option<Event> {
+        if self.near.is_empty() && self.len > 0 {
+            self.refill();
+        }
+        self.near.last().copied()
+    }
+
+    /// Events that have come near since this was last asked.
+    #[inline]
+    pub fn come_near(&mut self) -> &[Event] {
+        if std::mem::take(&mut self.refilled) { &self.near } else { &[] }
+    }
+
+    /// Takes out the next event.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Event> {
+        let event = self.peek()?;
+        self.near.pop();
+        self.len -= 1;
+        Some(event)
+    }
+
+    /// Takes out the next event if it happens at `now` or before.
+    #[inline]
+    pub fn pop_until(&mut self, now: SimTime) -> Option<Event> {
+        if self.peek()?.time <= now { self.pop() } else { None }
+    }
+
+    /// Events to come.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops all events that are not wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&Event) -> bool) {
+        self.near.retain(&mut wanted);
+        self.wheels.iter_mut().for_each(|slot| slot.retain(&mut wanted));
+        for (wheel, occupied) in self.occupied.iter_mut().enumerate() {
+            let has_events = |slot: &usize| !self.wheels[wheel * SLOTS + slot].is_empty();
+            *occupied = (0..SLOTS).filter(has_events).fold(0, |bits, slot| bits | 1 << slot);
+        }
+        self.len = self.near.len() + self.wheels.iter().map(Vec::len).sum::<usize>();
+    }
+
+    /// Puts an event on its wheel.
+    fn file(&mut self, event: Event) {
+        let digit = (event.time.0 ^ self.base).checked_ilog2().unwrap_or(0) / DIGIT_BITS;
+        let slot = (event.time.0 >> (digit * DIGIT_BITS)) as usize % SLOTS;
+        self.wheels[digit as usize * SLOTS + slot].push(event);
+        self.occupied[digit as usize] |= 1 << slot;
+    }
+
+    /// The slot of the earliest events: when it begins, its wheel and its number there.
+    fn earliest_slot(&self) -> Option<(u64, usize, usize)> {
+        // Whatever stands on a finer wheel is earlier.
+        let wheel = self.occupied.iter().position(|occupied| *occupied != 0)?;
+        let slot = self.occupied[wheel].trailing_zeros() as usize;
+        let shift = wheel as u32 * DIGIT_BITS;
+        let above = self.base.checked_shr(shift + DIGIT_BITS).map_or(0, |digits| digits << DIGIT_BITS);
+        Some(((above | slot as u64) << shift, wheel, slot))
+    }
+
+    /// Moves the clock on until the next events are few enough to be served.
+    #[inline(never)]
+    fn refill(&mut self) {
+        while let Some((start, wheel, slot)) = self.earliest_slot() {
+            self.occupied[wheel] &= !(1 << slot);
+            self.base = start;
+            let length = 1u64 << (wheel as u32 * DIGIT_BITS);
+            let index = wheel * SLOTS + slot;
+            if wheel == 0 || self.wheels[index].len() <= FEW {
+                // The two swap their memory: nothing is allocated in steady state.
+                std::mem::swap(&mut self.near, &mut self.wheels[index]);
+                self.near.sort_unstable_by(|a, b| b.cmp(a));
+                self.end = start.saturating_add(length);
+                self.refilled = true;
+                return;
+            }
+            let mut events = std::mem::take(&mut self.wheels[index]);
+            events.drain(..).for_each(|event| self.file(event));
+            self.wheels[index] = events;
+        }
+    }
+
+    /// Moves the events before `end` to finer wheels, where they have come to be too many.
+    fn spread(&mut self) {
+        let Some(next) = self.near.last() else { return };
+        // At one and the same moment nothing is finer.
+        if self.near[0].time == next.time {
+            return;
+        }
+        (self.base, self.end) = (next.time.0, next.time.0);
+        let mut events = std::mem::take(&mut self.near);
+        events.drain(..).for_each(|event| self.file(event));
+        self.near = events;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn events_come_in_their_order_whatever_is_added_meanwhile(
+            delays in prop::collection::vec((0u32..64, 0u64..1_000, 0usize..3), 1..2_000),
+        ) {
+            let mut queue = Queue::default();
+            let mut expected = BTreeSet::new();
+            let mut now = 0;
+            for (index, (bits, fine, taken)) in delays.into_iter().enumerate() {
+                // Delays of every order of magnitude, many of them equal.
+                let time = SimTime(now + (fine << bits >> 14));
+                let event = Event { time, order: (fine % 2) << 62 | index as u64, subject: index as u32 };
+                queue.push(event);
+                expected.insert(event);
+                for _ in 0..taken {
+                    let next = queue.pop();
+                    prop_assert_eq!(next, expected.pop_first());
+                    now = next.map_or(now, |event| event.time.0);
+                }
+                prop_assert_eq!(queue.len(), expected.len());
+            }
+            // What lies behind a moment, then the rest.
+            let middle = SimTime(now + 1_000_000);
+            while let Some(event) = queue.pop_until(middle) {
+                prop_assert!(event.time <= middle);
+                prop_assert_eq!(Some(event), expected.pop_first());
+            }
+            prop_assert!(expected.first().is_none_or(|event| event.time > middle));
+            queue.retain(|event| event.subject % 2 == 0);
+            let kept: Vec<_> = expected.into_iter().filter(|event| event.subject % 2 == 0).collect();
+            prop_assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), kept);
+        }
+    }
+
+    #[test]
+    fn many_events_at_one_moment_and_many_close_together_are_served_in_order() {
+        let mut queue = Queue::default();
+        let event = |time, order| Event { time: SimTime(time), order, subject: 0 };
+        queue.push(event(u64::MAX, 0));
+        for order in 0..1_000 {
+            queue.push(event(5_000, order));
+        }
+        assert_eq!(queue.pop(), Some(event(5_000, 0)));
+        for order in 1_000..2_000 {
+            queue.push(event(5_000 + order % 7, order));
+        }
+        let mut served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!((served.len(), served.pop()), (2_000, Some(event(u64::MAX, 0))));
+        assert!(served.is_sorted());
+    }
+}
