@@ -1,9 +1,11 @@
 //! One replication of a scenario.
 
+use crate::client::request::Request;
 use crate::client::traffic::Traffic;
 use crate::error::Result;
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::scenario::Loaded;
+use crate::prompt::PrefixTree;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
@@ -28,6 +30,21 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
     simulation.run(|outcome| {
         metrics.count(outcome);
         observe(outcome);
+    })?;
+    Ok(report(loaded, &simulation, &mut metrics))
+}
+
+/// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in.
+pub fn replicate_requests(
+    loaded: &Loaded,
+    replication: u32,
+    mut observe: impl FnMut(&Outcome, &Request, &PrefixTree),
+) -> Result<Report> {
+    let mut simulation = simulation(loaded, replication)?;
+    let mut metrics = metrics(loaded);
+    simulation.run_requests(|outcome, request, tree| {
+        metrics.count(outcome);
+        observe(outcome, request, tree);
     })?;
     Ok(report(loaded, &simulation, &mut metrics))
 }

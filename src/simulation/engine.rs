@@ -275,6 +275,11 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        self.run_requests(|outcome, _, _| observe(outcome))
+    }
+
+    /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
+    pub fn run_requests(&mut self, mut observe: impl FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
         self.play(|simulation, session, now| simulation.arrive(session, now, &mut observe))
     }
 
@@ -455,7 +460,7 @@ impl Simulation {
         &mut self,
         session: &mut Session,
         now: SimTime,
-        observe: &mut impl FnMut(&Outcome),
+        observe: &mut impl FnMut(&Outcome, &Request, &PrefixTree),
     ) -> Option<SimTime> {
         let request = self.traffic.request(session, now, &mut self.tree);
         let sent = self.send(&request, now);
@@ -465,7 +470,7 @@ impl Simulation {
         let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
         let attribution = self.ledger.as_ref().map(attribute);
         let outcome = self.outcome(&request, &sent, &served, effect.written, attribution);
-        observe(&outcome);
+        observe(&outcome, &request, &self.tree);
         let response = self.response(&request, &outcome);
         self.arrived(&sent, effect, outcome.visible_at);
         self.traffic.answered(session, &request, &response, &mut self.next)
