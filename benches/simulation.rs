@@ -348,7 +348,7 @@ fn report_rows(all: bool) {
         cases.push(aim(chat("open loop: chat", 1_000_000, 1_024, "60s", AT_ONCE), 120));
         let mixed = "choice(30s: 1, 50s: 1, 70s: 1, 90s: 1)";
         cases.push(aim(chat("open loop: chat, four pauses", 1_000_000, 1_024, mixed, AT_ONCE), 160));
-        cases.push(aim(chat("closed loop: chat", 1_000_000, 1_024, "54s", ""), 300));
+        cases.push(aim(chat("closed loop: chat", 1_000_000, 3_200, "54s", ""), 300));
         cases.push(chat("open loop: chat", 10_000_000, 4_096, "60s", AT_ONCE));
     }
     let mut bare: Option<(u64, u64, f64)> = None;
