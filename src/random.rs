@@ -248,18 +248,17 @@ impl Quantity for Count {
 
 impl<V: Quantity> Distribution<V> {
     /// The value of one draw.
-    #[inline]
+    #[inline(always)]
     pub fn draw(&self, draws: Draws, purpose: Purpose) -> V {
-        let scaled = |value: V, factor: f64| V::from_units((value.units() as f64 * factor + 0.5) as u64);
         match self {
             Self::Constant(value) => *value,
             Self::Uniform(low, high) => {
                 let width = high.units() - low.units() + 1;
                 V::from_units(low.units() + draws.below(purpose, 0, width))
             }
+            Self::Choice(options) => choose(options, draws.uniform(purpose, 0)),
             Self::Exponential(mean) => scaled(*mean, draws.exponential(purpose, 0)),
             Self::Lognormal(median, sigma) => scaled(*median, libm::exp(sigma * draws.normal(purpose, 0))),
-            Self::Choice(options) => choose(options, draws.uniform(purpose, 0)),
         }
     }
 
@@ -288,6 +287,11 @@ impl<V: Quantity> Distribution<V> {
             }
         }
     }
+}
+
+/// So many times a value, rounded.
+fn scaled<V: Quantity>(value: V, factor: f64) -> V {
+    V::from_units((value.units() as f64 * factor + 0.5) as u64)
 }
 
 /// The option on which a point of (0, 1) falls, each being as long as its weight.

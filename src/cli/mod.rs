@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod convert;
 mod fit;
 mod list;
 mod output;
@@ -36,6 +37,9 @@ What should I do?
 What is the provider doing?
   fit          Fit its unknown numbers to observations, and rank rival hypotheses
 
+What is in my requests?
+  convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
+
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
 
@@ -62,6 +66,7 @@ enum Verb {
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
+    Convert(convert::Convert),
     List(list::List),
 }
 
@@ -187,6 +192,7 @@ pub fn main() -> i32 {
         Verb::Recommend(recommend) => recommend.answer(),
         Verb::Sensitivity(sensitivity) => sensitivity.answer(),
         Verb::Fit(fit) => fit.answer(),
+        Verb::Convert(convert) => convert.answer(),
         Verb::List(list) => list.answer(),
     };
     match answered {

@@ -6,7 +6,7 @@ use clap::Args;
 use toml::Value;
 
 use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
-use crate::cli::replay::recorded;
+use crate::cli::replay::Described;
 use crate::cli::{Common, from_here};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ use crate::units::Span;
     after_help = "Give a scenario or a trace, or the numbers you know:\n  cachecast recommend --rps 1.4 --prefix-tokens 6600 --prompt-tokens 6687\n  cachecast recommend chat --objective cost --over 'client.key.strategy=[\"none\", \"per_user\", \"per_session\"]'"
 )]
 pub struct Recommend {
-    /// A scenario file, the name of a shipped one, or a trace (.jsonl, .jsonl.gz)
+    /// A scenario file, the name of a shipped one, or a trace (.jsonl, .jsonl.gz, .parquet)
     #[arg(required_unless_present = "rps", conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
     scenario: Option<String>,
     /// Requests a second, all callers together
@@ -149,7 +149,9 @@ impl Recommend {
             .map(|name| Change::new("provider.profile", from_here(name), "--provider"));
         changes.splice(0..0, provider);
         let loaded = match (&self.scenario, self.rps, self.prefix_tokens, self.prompt_tokens) {
-            (Some(trace), ..) if [".jsonl", ".jsonl.gz"].iter().any(|end| trace.ends_with(end)) => {
+            (Some(trace), ..)
+                if [".jsonl", ".jsonl.gz", ".parquet"].iter().any(|end| trace.ends_with(end)) =>
+            {
                 self.trace(trace, changes)?
             }
             (Some(name), ..) => super::load(name, &changes)?,
@@ -182,10 +184,12 @@ impl Recommend {
 
     /// A trace as a scenario.
     fn trace(&self, trace: &str, mut changes: Vec<Change>) -> Result<Loaded> {
-        let (Some(block_tokens), Some(time_unit)) = (self.block_tokens, &self.time_unit) else {
+        if !trace.ends_with(".parquet") && (self.block_tokens.is_none() || self.time_unit.is_none()) {
             return Err(Error::input(trace, "a trace needs --block-tokens and --time-unit"));
-        };
-        let mut described = recorded(trace, block_tokens, time_unit, "global");
+        }
+        let flags =
+            Described { block_tokens: self.block_tokens, time_unit: self.time_unit.clone(), ids: None };
+        let mut described = flags.recorded(trace);
         if self.provider.is_none() {
             described.push(Change::new("provider.profile", "openai-classic", "--provider"));
         }

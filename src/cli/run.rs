@@ -10,9 +10,10 @@ use crate::cli::output::{Field, Table};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{COLUMNS, Column, summarize};
 use crate::experiment::requests::RequestLog;
-use crate::experiment::run::{Report, replicate};
+use crate::experiment::run::{Report, replicate, replicate_requests};
 use crate::experiment::sample::half_width;
 use crate::experiment::scenario::Loaded;
+use crate::experiment::trace_log::TraceLog;
 
 /// Play one scenario and print its numbers with their 95 % intervals
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub struct Run {
     /// Write one row for each request of the first replication, in the order of arrival
     #[arg(long, value_name = "OUT.csv")]
     requests: Option<PathBuf>,
+    /// Write the requests of the first replication as a trace for `replay`: .parquet, .jsonl or .jsonl.gz
+    #[arg(long, value_name = "OUT")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -30,12 +34,13 @@ impl Run {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.common.load(&self.scenario)?;
         let real = |path: &Path| path.canonicalize().ok();
-        if let Some(requests) = self.requests.as_deref()
-            && real(requests).is_some_and(|requests| real(Path::new(&self.scenario)) == Some(requests))
+        let written = [&self.requests, &self.trace].into_iter().flatten();
+        if let Some(scenario) = real(Path::new(&self.scenario))
+            && let Some(written) = written.clone().find(|written| real(written).as_ref() == Some(&scenario))
         {
-            return Err(Error::input(requests.display(), "is the scenario itself: name another file"));
+            return Err(Error::input(written.display(), "is the scenario itself: name another file"));
         }
-        let reports = play(&loaded, self.requests.as_deref(), |report| {
+        let reports = play(&loaded, self.requests.as_deref(), self.trace.as_deref(), |report| {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())
         })?;
@@ -43,33 +48,45 @@ impl Run {
     }
 }
 
-/// All replications. The requests of the first are written where asked, once `accept` has seen its report.
+/// All replications. The requests of the first are written where asked, as rows and as a trace, once `accept` has seen
+/// its report.
 pub(super) fn play(
     loaded: &Loaded,
     requests: Option<&Path>,
+    trace: Option<&Path>,
     accept: impl Fn(&Report) -> Result<()>,
 ) -> Result<Vec<Report>> {
     let mut log = requests.map(RequestLog::create).transpose()?;
-    if let Some(log) = &log {
-        // Ctrl-C leaves no unfinished file behind.
-        let unfinished = log.unfinished();
-        let _ = ctrlc::set_handler(move || {
-            let _ = std::fs::remove_file(&unfinished);
-            std::process::exit(130);
-        });
-    }
-    let first = replicate(loaded, 0, |outcome| {
+    let mut trace = trace.map(|path| TraceLog::create(path, loaded)).transpose()?;
+    let unfinished = log.iter().map(RequestLog::unfinished).chain(trace.iter().map(TraceLog::unfinished));
+    remove_on_interrupt(unfinished.collect());
+    let first = replicate_requests(loaded, 0, |outcome, request, tree| {
         if let Some(log) = &mut log {
             log.write(outcome);
         }
+        if let Some(trace) = &mut trace {
+            trace.write(outcome.arrival, request, tree);
+        }
     })?;
     accept(&first)?;
-    if let Some(log) = log {
-        log.finish()?;
-    }
+    log.map_or(Ok(()), RequestLog::finish)?;
+    trace.map_or(Ok(()), TraceLog::finish)?;
     let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| replicate(loaded, seed, |_| ()));
     let others: Vec<_> = others.collect::<Result<_>>()?;
     Ok(std::iter::once(first).chain(others).collect())
+}
+
+/// Ctrl-C leaves no unfinished file behind.
+pub(super) fn remove_on_interrupt(unfinished: Vec<PathBuf>) {
+    if unfinished.is_empty() {
+        return;
+    }
+    let _ = ctrlc::set_handler(move || {
+        for file in &unfinished {
+            let _ = std::fs::remove_file(file);
+        }
+        std::process::exit(130);
+    });
 }
 
 /// What to say of lines that were skipped.

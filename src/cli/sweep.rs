@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::experiment::folder::Folder;
 use crate::experiment::lifetimes;
 use crate::experiment::metrics::{paired_difference, summarize};
+use crate::experiment::play::Effort;
 use crate::experiment::preflight;
 use crate::experiment::sweep::{Plan, Rows};
 use crate::experiment::tables::plain;
@@ -48,26 +49,35 @@ impl Sweep {
         }
         let interrupted = on_interrupt();
         let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
-        let rows = self.play(&plan, &folder, &interrupted)?;
+        let effort = Effort::begin();
+        let rows = self.play(&plan, &folder, &effort, &interrupted)?;
+        let effort = effort.said();
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;
         if !self.common.quiet {
             if unknown_lifetime::is_covered(&plan) {
                 talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
             }
-            talk(&format!("{} cells x {} seeds written to {}", plan.cells.len(), plan.seeds, path.display()));
+            let (cells, seeds) = (plan.cells.len(), plan.seeds);
+            talk(&format!("{cells} cells x {seeds} seeds in {effort}; written to {}", path.display()));
         }
         Ok(())
     }
 
     /// Plays what is missing. Ctrl-C ends it with the finished rows saved.
-    fn play(&self, plan: &Plan, folder: &Folder<'_>, interrupted: &AtomicBool) -> Result<Rows> {
+    fn play(
+        &self,
+        plan: &Plan,
+        folder: &Folder<'_>,
+        effort: &Effort,
+        interrupted: &AtomicBool,
+    ) -> Result<Rows> {
         let finished = folder.finished();
         let bar = progress_bar(self.common.quiet);
         bar.set_length(plan.jobs() as u64);
         bar.set_position(finished.len() as u64);
         let skipped = Mutex::new(BTreeMap::new());
-        let played = plan.play(&finished, |cell, seed, report| {
+        let played = plan.play_measured(&finished, effort, |cell, seed, report| {
             bar.inc(1);
             if report.skipped.0 > 0 && seed == 0 {
                 let mut skipped = skipped.lock().expect("nothing panics with the lock");

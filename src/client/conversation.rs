@@ -339,7 +339,8 @@ impl Conversation {
         tree: &mut PrefixTree,
     ) -> bool {
         let heads = || setting.heads(draws, now);
-        let changed = !self.heads.iter().copied().eq(heads());
+        let has_none = self.heads.is_empty() && heads().next().is_none();
+        let changed = !has_none && !self.heads.iter().copied().eq(heads());
         let moved = changed && !self.is_new();
         if changed {
             self.heads = heads().collect();

@@ -226,10 +226,10 @@ impl Source {
             }
             Kind::SharedPrefix(..) | Kind::Chat(..) | Kind::Trace(_) => None,
         };
-        let root = session.root().turn(0);
-        let start = start_tokens
-            .filter(|_| session.conversation.is_new())
-            .map(|law| Run::piece(root.bits(Purpose::Content, 3), law.draw(root, Purpose::StartTokens).0));
+        let start = start_tokens.filter(|_| session.conversation.is_new()).map(|law| {
+            let root = session.root().turn(0);
+            Run::piece(root.bits(Purpose::Content, 3), law.draw(root, Purpose::StartTokens).0)
+        });
         Setting {
             shared: self.content,
             prefix_tokens: self.prefix_tokens(),

@@ -1,12 +1,14 @@
 //! The questions: a run, a sweep, a recommendation; and the answers, written as CSV.
 //!
-//! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep and where [`coupling`] says what cannot be sampled; [`preflight`] warns before a
-//! run whose answer is certain; [`run`] plays one replication into one row of [`metrics`], with the intervals of
-//! [`statistics`] (of a [`sample`], if that is all there is), and its requests one by one into a log of [`requests`]; a [`sweep`] is cells x seeds, which [`play`]
-//! plays, many [`lifetimes`] in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a
-//! [`folder`], written as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
-//! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
-//! provider moves the answer most.
+//! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep, and of which
+//! [`coupling`] says whether it can be sampled; [`preflight`] warns before a run whose answer is certain;
+//! [`run`] plays one replication into one row of [`metrics`], with the intervals of [`statistics`], or of a
+//! [`sample`], and its requests one by one into a log of [`requests`], or into a trace ([`trace_log`];
+//! [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`] in
+//! one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a [`folder`], written
+//! as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
+//! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which
+//! unknown of the provider moves the answer most.
 //!
 //! What the provider is doing: [`observations`] are read; the [`report_rule`] is exact, latency goes by [`least_squares`];
 //! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
@@ -22,6 +24,8 @@ pub mod sample;
 pub mod run;
 pub mod results;
 pub mod requests;
+pub mod convert;
+pub mod trace_log;
 pub mod sweep;
 pub mod lifetimes;
 pub mod play;

@@ -1,5 +1,6 @@
 //! One replication of a scenario.
 
+use crate::client::request::Request;
 use crate::client::sample::GROUPS;
 use crate::client::traffic::Traffic;
 use crate::error::Result;
@@ -7,6 +8,7 @@ use crate::experiment::coupling::{fleet, is_as_busy};
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::sample::{Estimated, estimate};
 use crate::experiment::scenario::{Loaded, Scenario};
+use crate::prompt::PrefixTree;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
@@ -33,6 +35,21 @@ pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Out
     simulation.run(|outcome| {
         parts[usize::from(outcome.group)].count(outcome);
         observe(outcome);
+    })?;
+    Ok(report(loaded, &simulation, &mut parts))
+}
+
+/// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in.
+pub fn replicate_requests(
+    loaded: &Loaded,
+    replication: u32,
+    mut observe: impl FnMut(&Outcome, &Request, &PrefixTree),
+) -> Result<Report> {
+    let mut simulation = simulation(loaded, replication)?;
+    let mut parts = metrics(loaded);
+    simulation.run_requests(|outcome, request, tree| {
+        parts[usize::from(outcome.group)].count(outcome);
+        observe(outcome, request, tree);
     })?;
     Ok(report(loaded, &simulation, &mut parts))
 }

@@ -43,7 +43,6 @@ pub struct Recording {
     duration: Span,
     /// Identity of this recording: keeps its own texts, and ids that mean nothing elsewhere, apart.
     salt: u64,
-    ids: IdScope,
     /// The recorded time that becomes `start`, or simulated midnight; known from the first record.
     origin: Option<SimTime>,
     end: SimTime,
@@ -59,7 +58,6 @@ impl Recording {
             start: trace.start,
             duration,
             salt,
-            ids: trace.file.ids,
             origin: None,
             end: SimTime::NEVER,
         })
@@ -95,15 +93,19 @@ impl Recording {
     /// The record's prompt. Its routing head is `first256` where the trace has one, else the first block, whatever
     /// its size: what lies inside a block is not known.
     pub fn prompt(&self, tree: &mut PrefixTree) -> Prompt {
-        let Record { runs, prompt_tokens, named_tokens, head, line, .. } = &self.record;
-        let offset = if self.ids == IdScope::Trace { self.salt } else { 0 };
+        let Record { runs, prompt_tokens, named_tokens, session, first256, line, .. } = &self.record;
+        let offset = match (self.reader.description().ids, session) {
+            (IdScope::Trace, _) => self.salt,
+            (IdScope::Session, Some(session)) => local(session),
+            _ => 0,
+        };
         let salted = |run: &Run| Run { content: run.content.wrapping_add(offset), ..*run };
         let mut at = runs.iter().fold(Cursor::ROOT, |at, run| tree.append(at, salted(run)));
         // The last block may be filled in part only.
         at.depth = at.depth.min(*named_tokens);
         let mut prompt = tree.prompt(at, prompt_tokens - named_tokens, mix(fold(self.salt, *line)));
-        if let Some(head) = head {
-            prompt.head = *head;
+        if let Some(first256) = first256 {
+            prompt.head = digest(first256);
         } else if let Some(first) = runs.first() {
             prompt.head = fold(salted(first).content, u64::from(first.piece_tokens));
         }
@@ -113,5 +115,24 @@ impl Recording {
     /// Bad lines skipped so far.
     pub fn skipped(&self) -> &Skipped {
         self.reader.skipped()
+    }
+}
+
+/// Where the ids of a session are moved to. An offset keeps consecutive ids consecutive; ids and offset have 63 bits
+/// each, so that their sum fits. Two sessions of n blocks overlap with a chance of n / 2^62 only.
+fn local(session: &str) -> u64 {
+    digest(session) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_two_sessions_never_meet() {
+        let [one, other, again] = ["1", "2", "1"].map(local);
+        assert_eq!(one, again, "a session is known by its text");
+        assert!(one.abs_diff(other) > 3);
+        assert!(one.checked_add(u64::MAX >> 1).is_some());
     }
 }

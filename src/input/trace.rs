@@ -1,6 +1,6 @@
-//! Trace: a recorded log of requests, one JSON object a line, read as a stream.
+//! Trace: a recorded log of requests, read as a stream.
 //!
-//! This is the form of the Mooncake traces and of their relatives:
+//! One JSON object a line is the form of the Mooncake traces and of their relatives:
 //!
 //! ```text
 //! {"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47, 48, 49]}
@@ -11,51 +11,53 @@
 //! * `hash_ids`: one id for each block of the prompt. Equal ids mean equal text only after equal prefixes, so
 //!   both chained ids (an id stands for its whole prefix) and content ids (for its block alone) are understood.
 //!   The last block may be partly filled, or left out. What no id names is unique to the request.
+//! * `named_length`: how many tokens at the start the ids name, where that is not all but a part of a block: what a
+//!   run of this program writes (its ids stand for one token each).
 //! * `runs`: instead of `hash_ids`, `[[first, count], ...]` for stretches of consecutive ids.
 //! * `session` (or `session_id`), `key` (or `prompt_cache_key`): strings or integers.
 //! * `first256`: a digest of the first 256 tokens, for routing: equal strings, equal text.
 //!
-//! Other fields are ignored, and `null` counts as absent. Memory does not grow with the length of the file.
+//! Other fields are ignored, and `null` counts as absent.
+//!
+//! The same requests in columns ([`columns`](crate::input::columns)) are smaller and read faster; such a file says its
+//! block size and units itself. Memory does not grow with the length of either.
 
-use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::input::columns::{Columns, PARQUET_MAGIC};
+use crate::input::lines::Lines;
 use crate::prompt::Run;
-use crate::random::digest;
-use crate::units::{SimTime, Span, Tokens, decimal_times};
+use crate::units::{SimTime, Span, Tokens};
 
-/// The longest line that is read into memory, in bytes.
-const LINE_LIMIT: usize = 64 << 20;
 /// The most tokens a prompt, an answer or a block may have: sums of two still fit.
-const MOST_TOKENS: Tokens = 1 << 31;
+pub(super) const MOST_TOKENS: Tokens = 1 << 31;
 /// Times stay below this many nanoseconds (292 years), far from [`SimTime::NEVER`].
-const TIME_LIMIT: u64 = 1 << 63;
+pub(super) const TIME_LIMIT: u64 = 1 << 63;
 /// How many messages about skipped lines are kept.
 const KEPT_MESSAGES: usize = 5;
-const BUFFER: usize = 256 << 10;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// How to read a trace file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceFormat {
-    /// The JSONL file, plain or gzip, relative to the file that names it.
+    /// The file, relative to the file that names it: JSONL, plain or gzip, or Parquet as `cachecast convert` writes it.
     pub path: String,
-    /// Tokens in the block that one id stands for (Mooncake: 512).
-    pub block_tokens: Tokens,
-    /// Unit of the timestamps.
-    pub time_unit: TimeUnit,
-    /// Whether equal ids of different sessions are the same text.
+    /// Tokens in the block that one id stands for (Mooncake: 512); needed for JSONL.
     #[serde(default)]
-    pub ids: IdScope,
+    pub block_tokens: Option<Tokens>,
+    /// Unit of the timestamps; needed for JSONL.
+    #[serde(default)]
+    pub time_unit: Option<TimeUnit>,
+    /// Whether equal ids of different sessions are the same text; absent means global for JSONL.
+    #[serde(default)]
+    pub ids: Option<IdScope>,
     /// Skip bad lines, and count them, instead of stopping at the first.
     #[serde(default)]
     pub skip_bad: bool,
@@ -64,11 +66,49 @@ pub struct TraceFormat {
 impl TraceFormat {
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> std::result::Result<(), (&'static str, String)> {
-        if !(1..=MOST_TOKENS).contains(&self.block_tokens) {
+        if self.block_tokens.is_some_and(|tokens| !(1..=MOST_TOKENS).contains(&tokens)) {
             return Err(("block_tokens", format!("must be from 1 to {MOST_TOKENS} (Mooncake: 512)")));
         }
         Ok(())
     }
+
+    /// What the numbers of a JSONL file mean.
+    fn of_lines(&self) -> std::result::Result<Description, String> {
+        let (Some(block_tokens), Some(time_unit)) = (self.block_tokens, self.time_unit) else {
+            return Err(
+                "a JSONL trace needs `block_tokens` and `time_unit` (--block-tokens <N> and --time-unit \
+                <TIME_UNIT>): tokens in one block of hash_ids, and the unit of the timestamps"
+                    .into(),
+            );
+        };
+        Ok(Description { block_tokens, time_unit, ids: self.ids.unwrap_or_default() })
+    }
+
+    /// Refuses to read a file that describes itself as if it were something else.
+    fn agrees(&self, said: &Description) -> std::result::Result<(), String> {
+        let Description { block_tokens, time_unit, ids } = *said;
+        let other = if self.block_tokens.is_some_and(|tokens| tokens != block_tokens) {
+            format!("block_tokens = {block_tokens}")
+        } else if self.time_unit.is_some_and(|unit| unit != time_unit) {
+            format!("time_unit = \"{}\"", time_unit.word())
+        } else if self.ids.is_some_and(|scope| scope != ids) {
+            format!("ids = \"{}\"", ids.word())
+        } else {
+            return Ok(());
+        };
+        Err(format!("the trace says itself that it has {other}: leave that out"))
+    }
+}
+
+/// What the numbers of a trace mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Tokens in the block that one id stands for.
+    pub block_tokens: Tokens,
+    /// Unit of the timestamps, in JSONL.
+    pub time_unit: TimeUnit,
+    /// Where an id means the same text.
+    pub ids: IdScope,
 }
 
 /// The unit of a trace's timestamps.
@@ -84,7 +124,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    fn nanos(self) -> u64 {
+    pub(super) fn nanos(self) -> u64 {
         match self {
             Self::Ms => 1_000_000,
             Self::S => 1_000_000_000,
@@ -92,7 +132,16 @@ impl TimeUnit {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The word for it in a file or a flag.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ms => "ms",
+            Self::S => "s",
+            Self::Ns => "ns",
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ms => "milliseconds",
             Self::S => "seconds",
@@ -114,10 +163,21 @@ pub enum IdScope {
     Session,
 }
 
-/// One request of a trace.
+impl IdScope {
+    /// The word for it in a file or a flag.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Trace => "trace",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// One request of a trace, as it stands in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Line in the file, from 1.
+    /// Line in the JSONL file, from 1.
     pub line: u64,
     /// When the request was sent, in the trace's own time.
     pub time: SimTime,
@@ -134,8 +194,8 @@ pub struct Record {
     pub session: Option<String>,
     /// The `prompt_cache_key` that was sent.
     pub key: Option<String>,
-    /// Digest of `first256`.
-    pub head: Option<u64>,
+    /// What stands for the first 256 tokens.
+    pub first256: Option<String>,
 }
 
 /// The bad lines that were passed over.
@@ -150,12 +210,10 @@ pub struct Skipped {
 /// Reads a trace one request at a time.
 #[derive(Debug)]
 pub struct TraceReader {
-    format: TraceFormat,
+    description: Description,
+    skip_bad: bool,
     path: PathBuf,
     source: Source,
-    /// The bytes of the current line; more than the limit if it is too long.
-    line: Vec<u8>,
-    number: u64,
     /// Time of the last good request.
     last: SimTime,
     requests: u64,
@@ -164,34 +222,8 @@ pub struct TraceReader {
 
 #[derive(Debug)]
 enum Source {
-    Plain(BufReader<File>),
-    Gzip(Box<BufReader<MultiGzDecoder<BufReader<File>>>>),
-}
-
-impl Source {
-    fn bytes(&mut self) -> &mut dyn BufRead {
-        match self {
-            Self::Plain(file) => file,
-            Self::Gzip(decoder) => decoder,
-        }
-    }
-}
-
-/// The fields of a line as they are written. Numbers stay text, because a JSON number is a float past 2^53, and
-/// because a message should show what stands in the file. (One `borrow` gives all fields the line's lifetime.)
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    input_length: Option<&'a RawValue>,
-    output_length: Option<&'a RawValue>,
-    hash_ids: Option<&'a RawValue>,
-    runs: Option<&'a RawValue>,
-    session: Option<&'a RawValue>,
-    session_id: Option<&'a RawValue>,
-    key: Option<&'a RawValue>,
-    prompt_cache_key: Option<&'a RawValue>,
-    first256: Option<&'a RawValue>,
+    Lines(Lines),
+    Columns(Box<Columns>),
 }
 
 impl TraceReader {
@@ -199,39 +231,37 @@ impl TraceReader {
     pub fn open(format: &TraceFormat, folder: &Path) -> Result<Self> {
         format.validate().map_err(|(field, message)| Error::input(field, message))?;
         let path = folder.join(&format.path);
+        let wrong = |message: String| Error::input(path.display(), message);
         if path.is_dir() {
-            return Err(Error::input(
-                path.display(),
-                "is a folder: a trace is one JSONL file, plain or gzip",
+            return Err(wrong(
+                "is a folder: a trace is one JSONL file, plain or gzip, or one Parquet file".into(),
             ));
         }
         let file = File::open(&path).map_err(|error| Error::io(&path, "open the trace", &error))?;
         let mut plain = BufReader::with_capacity(BUFFER, file);
-        let start = plain.fill_buf().map_err(|error| Error::io(&path, "read the trace", &error))?;
-        let source = if start.starts_with(&GZIP_MAGIC) {
-            Source::Gzip(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))))
+        let unreadable = |error| Error::io(&path, "read the trace", &error);
+        let (description, source) = if plain.fill_buf().map_err(unreadable)?.starts_with(&PARQUET_MAGIC) {
+            let columns = Columns::new(plain.into_inner()).map_err(wrong)?;
+            format.agrees(&columns.description).map_err(wrong)?;
+            (columns.description, Source::Columns(Box::new(columns)))
         } else {
-            Source::Plain(plain)
+            let description = format.of_lines().map_err(wrong)?;
+            (description, Source::Lines(Lines::new(plain, description).map_err(unreadable)?))
         };
-        Ok(Self {
-            format: format.clone(),
-            path,
-            source,
-            line: Vec::new(),
-            number: 0,
-            last: SimTime::ZERO,
-            requests: 0,
-            skipped: Skipped::default(),
-        })
+        let skip_bad = format.skip_bad;
+        let (last, skipped) = (SimTime::ZERO, Skipped::default());
+        Ok(Self { description, skip_bad, path, source, last, requests: 0, skipped })
+    }
+
+    /// What the trace's numbers mean.
+    pub fn description(&self) -> &Description {
+        &self.description
     }
 
     /// Reads the next request into `record`, whose buffers are used again; false at the end of the file. After
     /// an error the record holds nothing of use; reading can go on behind a bad line.
     pub fn read(&mut self, record: &mut Record) -> Result<bool> {
-        while self.next_line()? {
-            if self.line.trim_ascii().is_empty() {
-                continue;
-            }
+        while self.advance()? {
             match self.parse(record) {
                 Ok(()) => {
                     self.last = record.time;
@@ -253,29 +283,27 @@ impl TraceReader {
         &self.skipped
     }
 
-    /// Moves to the next line; false at the end of the file.
-    fn next_line(&mut self) -> Result<bool> {
-        self.number += 1;
-        self.line.clear();
-        match fill_line(self.source.bytes(), &mut self.line) {
-            Ok(more) => Ok(more),
-            Err(error) => Err(self.at_line(match self.source {
-                Source::Plain(_) => format!("cannot read the trace: {error}"),
-                Source::Gzip(_) => {
-                    format!("cannot unpack the trace: {error}; the gzip file is damaged or cut off")
-                }
-            })),
-        }
+    /// Moves to the next line or row; false at the end of the file.
+    fn advance(&mut self) -> Result<bool> {
+        let moved = match &mut self.source {
+            Source::Lines(lines) => lines.advance(),
+            Source::Columns(columns) => columns.advance(),
+        };
+        moved.map_err(|message| self.here(message))
     }
 
-    fn at_line(&self, message: String) -> Error {
-        Error::input(format_args!("{}:{}", self.path.display(), self.number), message)
+    fn here(&self, message: String) -> Error {
+        let path = self.path.display();
+        match &self.source {
+            Source::Lines(lines) => Error::input(format_args!("{path}:{}", lines.number), message),
+            Source::Columns(columns) => Error::input(format_args!("{path}: row {}", columns.row), message),
+        }
     }
 
     /// Stops at a bad line, or counts it.
     fn reject(&mut self, message: String) -> Result<()> {
-        let error = self.at_line(message);
-        if !self.format.skip_bad {
+        let error = self.here(message);
+        if !self.skip_bad {
             return Err(error);
         }
         self.skipped.count += 1;
@@ -285,267 +313,102 @@ impl TraceReader {
         Ok(())
     }
 
-    /// Reads the current line into `record`; the error is the message without its place.
-    fn parse(&self, record: &mut Record) -> std::result::Result<(), String> {
-        if self.line.len() > LINE_LIMIT {
-            return Err(format!(
-                "the line is longer than {} MiB, the limit of one request",
-                LINE_LIMIT >> 20
-            ));
+    /// Reads the current line or row into `record`; the error is the message without its place.
+    fn parse(&mut self, record: &mut Record) -> std::result::Result<(), String> {
+        match &mut self.source {
+            Source::Lines(lines) => lines.parse(record)?,
+            Source::Columns(columns) => columns.parse(record)?,
         }
-        let line = parse_line(&self.line)?;
-        record.line = self.number;
-        record.time = time(line.timestamp, self.format.time_unit)?;
-        record.prompt_tokens = match line.input_length {
-            Some(value) => tokens("input_length", value)?,
-            None => return Err("`input_length` is missing: every request needs its prompt's tokens".into()),
-        };
-        record.output_tokens = line.output_length.map_or(Ok(0), |value| tokens("output_length", value))?;
-        let session = line.session.or(line.session_id);
-        copy_text("session", session, &mut record.session)?;
-        copy_text("key", line.key.or(line.prompt_cache_key), &mut record.key)?;
-        record.head = match line.first256 {
-            Some(value) => Some(digest(text("first256", value)?.as_bytes())),
-            None => None,
-        };
-        self.read_ids(&line, record)?;
+        if self.description.ids == IdScope::Session {
+            check_local_ids(record)?;
+        }
         if record.time < self.last {
             let (from, to) = (Span(self.last.0), Span(record.time.0));
             return Err(format!("`timestamp` goes back from {from} to {to}: lines must be in order of time"));
         }
         Ok(())
     }
+}
 
-    /// Reads `hash_ids` or `runs` into the record's runs.
-    fn read_ids(&self, line: &Line, record: &mut Record) -> std::result::Result<(), String> {
-        let mut blocks = Blocks {
-            runs: &mut record.runs,
-            piece_tokens: self.format.block_tokens,
-            offset: 0,
-            largest_id: u64::MAX,
-        };
-        blocks.runs.clear();
-        if self.format.ids == IdScope::Session {
-            let session = record
-                .session
-                .as_ref()
-                .ok_or("`session` (or `session_id`) is missing: ids local to a session need their session")?;
-            blocks.keep_apart(digest(session));
-        }
-        let (prompt_tokens, block_tokens) = (record.prompt_tokens, self.format.block_tokens);
-        let fits = |count| check_count(count, prompt_tokens, block_tokens);
-        let count = match (line.hash_ids, line.runs) {
-            (None, None) => 0,
-            (Some(_), Some(_)) => {
-                return Err("`hash_ids` and `runs` are both given: a line has one of the two".into());
-            }
-            (Some(ids), None) => {
-                let count = blocks.push_ids(ids.get())?;
-                fits(count)?;
-                count
-            }
-            (None, Some(runs)) => blocks.push_runs(runs.get(), fits)?,
-        };
-        let named = (count * u64::from(block_tokens)).min(u64::from(prompt_tokens));
-        record.named_tokens = Tokens::try_from(named).unwrap_or(prompt_tokens);
-        Ok(())
+/// The most that an id may be which means something within its session only: such ids are moved, each session's to a
+/// place of its own, and must still fit.
+const LARGEST_LOCAL_ID: u64 = u64::MAX >> 1;
+
+fn check_local_ids(record: &Record) -> std::result::Result<(), String> {
+    if record.session.is_none() {
+        return Err(
+            "`session` (or `session_id`) is missing: ids local to a session need their session".into()
+        );
+    }
+    let last = |run: &Run| run.content + u64::from(run.pieces - 1);
+    match record.runs.iter().find(|run| last(run) > LARGEST_LOCAL_ID) {
+        Some(run) => Err(too_large(run.content.max(LARGEST_LOCAL_ID + 1), LARGEST_LOCAL_ID)),
+        None => Ok(()),
     }
 }
 
-/// Where the ids of one line go: consecutive ones into one run.
-struct Blocks<'a> {
+fn too_large(id: u64, largest: u64) -> String {
+    format!("{id} is too large an id: the largest here is {largest}")
+}
+
+/// Where the ids of one request go: consecutive ones into one run.
+pub(super) struct Blocks<'a> {
+    block_tokens: Tokens,
+    /// The field that says how many tokens they name, and what it says.
+    length: (&'static str, Tokens),
     runs: &'a mut Vec<Run>,
-    piece_tokens: Tokens,
-    /// Added to every id.
-    offset: u64,
-    /// So that id + offset fits.
-    largest_id: u64,
 }
 
-impl Blocks<'_> {
-    /// Moves the ids of a session to a place of its own. An offset keeps consecutive ids consecutive; ids and
-    /// offset have 63 bits each, so that their sum fits. Two sessions of n blocks overlap with a chance of
-    /// n / 2^62 only.
-    fn keep_apart(&mut self, session: u64) {
-        self.offset = session >> 1;
-        self.largest_id = u64::MAX >> 1;
+impl<'a> Blocks<'a> {
+    /// Puts the blocks of so many tokens into `runs`, in place of what is there.
+    pub fn new(block_tokens: Tokens, length: (&'static str, Tokens), runs: &'a mut Vec<Run>) -> Self {
+        runs.clear();
+        Self { block_tokens, length, runs }
     }
 
-    fn push(&mut self, first: u64, pieces: u32) -> std::result::Result<(), String> {
-        let last = first.checked_add(u64::from(pieces) - 1);
-        if last.is_none_or(|last| last > self.largest_id) {
-            return Err(format!("{first} is too large an id: the largest here is {}", self.largest_id));
+    /// Tokens that the blocks name; the last one may be filled in part only.
+    pub fn named_tokens(&self) -> Tokens {
+        let blocks: u64 = self.runs.iter().map(|run| u64::from(run.pieces)).sum();
+        let named = (blocks * u64::from(self.block_tokens)).min(u64::from(self.length.1));
+        Tokens::try_from(named).unwrap_or(self.length.1)
+    }
+
+    /// Pushes `count` consecutive ids; of a request, no more than its prompt may have.
+    pub fn push(&mut self, first: u64, count: u64) -> std::result::Result<(), String> {
+        let Some(pieces) = u32::try_from(count).ok().filter(|pieces| *pieces > 0) else {
+            return Err(format!("`runs` holds [{first}, {count}]: a run has one id or more"));
+        };
+        if first.checked_add(count - 1).is_none() {
+            return Err(too_large(first, u64::MAX));
         }
-        let content = first + self.offset;
         match self.runs.last_mut() {
-            Some(run) if run.content.checked_add(u64::from(run.pieces)) == Some(content) => {
+            Some(run) if run.content.checked_add(u64::from(run.pieces)) == Some(first) => {
                 run.pieces += pieces
             }
-            _ => self.runs.push(Run { content, pieces, piece_tokens: self.piece_tokens }),
+            _ => self.runs.push(Run { content: first, pieces, piece_tokens: self.block_tokens }),
         }
         Ok(())
     }
 
-    /// Pushes the ids of a JSON array and returns how many they are. The array is known to be valid JSON, so
-    /// that cutting it at its commas finds every number, and whatever else it holds is no number.
-    fn push_ids(&mut self, json: &str) -> std::result::Result<u64, String> {
-        let inside = json.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or_else(|| {
-            format!("`hash_ids` is {}: it must be an array of whole numbers", excerpt(json))
-        })?;
-        if inside.trim_ascii().is_empty() {
-            return Ok(0);
+    /// Checks the number of ids against the length of what they name.
+    pub fn check_count(&self, count: u64) -> std::result::Result<(), String> {
+        let &Self { block_tokens, length: (field, length), .. } = self;
+        let down = u64::from(length / block_tokens);
+        let up = u64::from(length.div_ceil(block_tokens));
+        if count == down || count == up {
+            return Ok(());
         }
-        let mut count = 0;
-        for id in inside.split(',') {
-            let id = id.trim_ascii();
-            let number = id.parse().map_err(|_| {
-                format!("`hash_ids` holds {}: ids are whole numbers from 0 to 2^64 - 1", excerpt(id))
-            })?;
-            self.push(number, 1)?;
-            count += 1;
-        }
-        Ok(count)
+        let right = if down == up {
+            format!("{up} (blocks of {block_tokens} tokens)")
+        } else {
+            format!(
+                "{up} (last block of {block_tokens} tokens partly filled) or {down} (last block left out)"
+            )
+        };
+        Err(format!(
+            "the number of ids is {count}, but `{field}` {length} needs {right}; --block-tokens may be wrong"
+        ))
     }
-
-    /// Pushes the stretches of a JSON array of [first, count] and returns how many ids they are, after `fits`
-    /// agreed to that many.
-    fn push_runs(
-        &mut self,
-        json: &str,
-        fits: impl Fn(u64) -> std::result::Result<(), String>,
-    ) -> std::result::Result<u64, String> {
-        let runs: Vec<(u64, u64)> = serde_json::from_str(json).map_err(|_| {
-            format!("`runs` is {}: it must be [[first, count], ...] of whole numbers", excerpt(json))
-        })?;
-        let total = runs.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
-        fits(total)?;
-        for (first, count) in runs {
-            match u32::try_from(count) {
-                Ok(pieces) if pieces > 0 => self.push(first, pieces)?,
-                _ => return Err(format!("`runs` holds [{first}, {count}]: a run has one id or more")),
-            }
-        }
-        Ok(total)
-    }
-}
-
-/// Appends the next line without its end to `line`; false at the end of the file. Of a line over the limit, only
-/// the first byte too many is kept.
-fn fill_line(source: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    let read = Read::take(&mut *source, LINE_LIMIT as u64 + 1).read_until(b'\n', line)?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if line.len() > LINE_LIMIT {
-        source.skip_until(b'\n')?;
-    }
-    Ok(read > 0)
-}
-
-fn parse_line(bytes: &[u8]) -> std::result::Result<Line<'_>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| match error.error_len() {
-        Some(_) => {
-            let byte = error.valid_up_to() + 1;
-            format!("the line is not UTF-8 text at byte {byte}: a trace is JSONL, plain or gzip")
-        }
-        None => "the line is cut off in the middle of a character".into(),
-    })?;
-    // Some editors put a byte order mark before the first line.
-    let text = text.trim_start_matches('\u{feff}').trim_ascii_start();
-    if !text.starts_with('{') {
-        let example = r#"{"timestamp": 0, "input_length": 900, "hash_ids": [1, 2]}"#;
-        return Err(format!("the line is not a JSON object: a request is written like {example}"));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        let column = error.column();
-        if error.is_eof() {
-            return format!("the line is cut off: its JSON object does not end by column {column}");
-        }
-        // The line number of serde_json counts inside this line.
-        let message = error.to_string();
-        let message = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
-        format!("the line is not valid JSON for a request at column {column}: {message}")
-    })
-}
-
-fn time(value: Option<&RawValue>, unit: TimeUnit) -> std::result::Result<SimTime, String> {
-    let value = value.ok_or("`timestamp` is missing: every request needs its time")?.get();
-    let number = unquoted(value).unwrap_or(value).trim_ascii();
-    decimal_times(number, unit.nanos()).filter(|nanos| *nanos < TIME_LIMIT).map(SimTime).ok_or_else(|| {
-        format!(
-            "`timestamp` is {}: it must be a number of {} from 0 to 292 years; --time-unit may be wrong",
-            excerpt(value),
-            unit.name()
-        )
-    })
-}
-
-fn tokens(name: &str, value: &RawValue) -> std::result::Result<Tokens, String> {
-    let number = value.get().parse().ok().filter(|tokens| *tokens <= MOST_TOKENS);
-    number.ok_or_else(|| {
-        format!("`{name}` is {}: it must be a whole number from 0 to {MOST_TOKENS}", excerpt(value.get()))
-    })
-}
-
-/// The text of a JSON string, or the digits of a JSON integer.
-fn text<'a>(name: &str, value: &'a RawValue) -> std::result::Result<Cow<'a, str>, String> {
-    let json = value.get();
-    let wrong = || format!("`{name}` is {}: it must be a string or an integer", excerpt(json));
-    match unquoted(json) {
-        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
-        Some(_) => serde_json::from_str(json).map(Cow::Owned).map_err(|_| wrong()),
-        None => {
-            let digits = json.strip_prefix('-').unwrap_or(json);
-            if digits.bytes().all(|c| c.is_ascii_digit()) { Ok(Cow::Borrowed(json)) } else { Err(wrong()) }
-        }
-    }
-}
-
-/// Puts a text, if there is one, into the buffer of the one before.
-fn copy_text(
-    name: &str,
-    value: Option<&RawValue>,
-    to: &mut Option<String>,
-) -> std::result::Result<(), String> {
-    match value {
-        Some(value) => {
-            let text = text(name, value)?;
-            let buffer = to.get_or_insert_default();
-            buffer.clear();
-            buffer.push_str(&text);
-        }
-        None => *to = None,
-    }
-    Ok(())
-}
-
-/// What stands between the quotes of a JSON string, escapes and all; `None` if it is no string.
-fn unquoted(json: &str) -> Option<&str> {
-    json.strip_prefix('"')?.strip_suffix('"')
-}
-
-/// The beginning of a value, short enough for a message.
-fn excerpt(json: &str) -> Cow<'_, str> {
-    match json.char_indices().nth(40) {
-        Some((end, _)) => Cow::Owned(format!("{}...", &json[..end])),
-        None => Cow::Borrowed(json),
-    }
-}
-
-/// Checks the number of ids against the length of the prompt.
-fn check_count(count: u64, prompt_tokens: Tokens, block_tokens: Tokens) -> std::result::Result<(), String> {
-    let down = u64::from(prompt_tokens / block_tokens);
-    let up = u64::from(prompt_tokens.div_ceil(block_tokens));
-    if count == down || count == up {
-        return Ok(());
-    }
-    let right = if down == up {
-        format!("{up} (blocks of {block_tokens} tokens)")
-    } else {
-        format!("{up} (last block of {block_tokens} tokens partly filled) or {down} (last block left out)")
-    };
-    Err(format!(
-        "the number of ids is {count}, but `input_length` {prompt_tokens} needs {right}; --block-tokens may be wrong"
-    ))
 }
 
 #[cfg(test)]
@@ -557,24 +420,25 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::input::lines::LINE_LIMIT;
 
     /// Blocks of 100 tokens, milliseconds.
     fn format() -> TraceFormat {
         TraceFormat {
             path: "trace.jsonl".into(),
-            block_tokens: 100,
-            time_unit: TimeUnit::Ms,
-            ids: IdScope::Global,
+            block_tokens: Some(100),
+            time_unit: Some(TimeUnit::Ms),
+            ids: None,
             skip_bad: false,
         }
     }
 
     fn sessions() -> TraceFormat {
-        TraceFormat { ids: IdScope::Session, ..format() }
+        TraceFormat { ids: Some(IdScope::Session), ..format() }
     }
 
     fn seconds() -> TraceFormat {
-        TraceFormat { time_unit: TimeUnit::S, ..format() }
+        TraceFormat { time_unit: Some(TimeUnit::S), ..format() }
     }
 
     /// Writes a trace and reads it up to its end or its first error.
@@ -633,7 +497,7 @@ mod tests {
             named_tokens: 600,
             session: Some("s".into()),
             key: Some("k".into()),
-            head: Some(digest("3ea9")),
+            first256: Some("3ea9".into()),
         };
         let content = format!("\n{}\r\n  \n", line.replace('\n', " "));
         assert_eq!(records(&format(), content), [expected]);
@@ -669,7 +533,7 @@ mod tests {
     fn times_keep_every_digit_past_two_to_the_53() {
         let time = |unit, timestamp: &str| {
             let line = format!(r#"{{"timestamp": {timestamp}, "input_length": 0}}"#);
-            record(&TraceFormat { time_unit: unit, ..format() }, &line).time.0
+            record(&TraceFormat { time_unit: Some(unit), ..format() }, &line).time.0
         };
         assert_eq!(time(TimeUnit::Ns, "\"1760428221546000001\""), 1_760_428_221_546_000_001);
         assert_eq!(time(TimeUnit::Ns, "1760428221546000001"), 1_760_428_221_546_000_001);
@@ -690,7 +554,7 @@ mod tests {
         assert_eq!(ids, of(r#""runs": [[4, 4], [1, 1], [18446744073709551615, 1]]"#));
         assert_eq!(ids, of(r#""runs": [[4, 1], [5, 3], [1, 1], [18446744073709551615, 1]]"#));
         let most = r#"{"timestamp": 1, "input_length": 2147483648, "runs": [[0, 2147483648]]}"#;
-        let ones = TraceFormat { block_tokens: 1, ..format() };
+        let ones = TraceFormat { block_tokens: Some(1), ..format() };
         assert_eq!(record(&ones, most).runs, [Run { content: 0, pieces: 1 << 31, piece_tokens: 1 }]);
     }
 
@@ -704,6 +568,8 @@ mod tests {
         assert_eq!(named(250, "[1, 2, 3]"), (250, 300));
         assert_eq!(named(250, "[1, 2]"), (200, 200));
         assert_eq!(named(300, "[1, 2, 3]"), (300, 300));
+        assert_eq!(named(950, r#"[1, 2, 3], "named_length": 250"#), (250, 300));
+        assert_eq!(named(950, r#"[1, 2], "named_length": 250"#), (200, 200));
         assert_eq!(named(99, "[]"), (0, 0));
         assert_eq!(named(0, "[ ]"), (0, 0));
         assert_eq!(record(&format(), r#"{"timestamp": 1, "input_length": 250}"#).named_tokens, 0);
@@ -711,14 +577,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_two_sessions_never_meet() {
+    fn ids_of_a_session_may_be_those_of_another() {
         let line = |session: &str| {
             format!(r#"{{"timestamp": 1, "input_length": 300, "session": {session}, "hash_ids": [0, 1, 2]}}"#)
         };
         let read = records(&sessions(), [line("1"), line("2"), line("\"1\"")].join("\n"));
         assert!(read.iter().all(|record| record.runs.len() == 1 && record.runs[0].pieces == 3));
-        assert_eq!(read[0].runs, read[2].runs, "a session is known by its text");
-        assert!(read[0].runs[0].content.abs_diff(read[1].runs[0].content) > 3);
+        assert_eq!(read[0].session, read[2].session, "a session is known by its text");
+        assert_eq!(read[0].runs, read[1].runs, "the recording keeps them apart");
         let large = format!(
             r#"{{"timestamp": 1, "input_length": 200, "session": 1, "runs": [[{}, 2]]}}"#,
             (1u64 << 63) - 2
@@ -783,6 +649,12 @@ mod tests {
             "`output_length` is -1: it must be a whole number from 0 to 2147483648",
         );
         field(r#""hash_ids": [1, 2], "runs": [[1, 2]]"#, "`hash_ids` and `runs` are both given");
+        field(r#""named_length": 251"#, "`named_length` 251 is above `input_length` 250");
+        let named = r#""named_length": 150, "hash_ids": [1, 2, 3]"#;
+        field(
+            named,
+            "the number of ids is 3, but `named_length` 150 needs 2 (last block of 100 tokens partly",
+        );
         field(r#""hash_ids": {"a": 1}"#, "`hash_ids` is {\"a\": 1}: it must be an array");
         field(r#""hash_ids": [1, -2]"#, "`hash_ids` holds -2: ids are whole numbers");
         field(r#""hash_ids": [1, 2.0]"#, "`hash_ids` holds 2.0: ids are whole numbers");
@@ -879,7 +751,7 @@ mod tests {
         assert!(open(&format()).contains("trace.jsonl: cannot open the trace: "));
         assert!(open(&TraceFormat { path: ".".into(), ..format() }).contains("is a folder: a trace is one"));
         for block_tokens in [0, MOST_TOKENS + 1] {
-            let message = open(&TraceFormat { block_tokens, ..format() });
+            let message = open(&TraceFormat { block_tokens: Some(block_tokens), ..format() });
             assert_eq!(message, "block_tokens: must be from 1 to 2147483648 (Mooncake: 512)");
         }
     }
@@ -909,7 +781,8 @@ mod tests {
         let mut record = Record::default();
         let message = reader.read(&mut record).unwrap_err().to_string();
         assert!(message.ends_with("trace.jsonl:1: the line is longer than 64 MiB, the limit of one request"));
-        assert!(reader.line.capacity() <= 2 * LINE_LIMIT + 2);
+        let Source::Lines(lines) = &reader.source else { panic!("these are lines") };
+        assert!(lines.line.capacity() <= 2 * LINE_LIMIT + 2);
         assert!(reader.read(&mut record).unwrap() && record.line == 2);
         assert!(!reader.read(&mut record).unwrap());
     }
@@ -929,7 +802,10 @@ mod tests {
         assert_eq!(read, format());
         let text = "path = 'a'\nblock_tokens = 1\ntime_unit = 'ns'\nids = 'session'\nskip_bad = true";
         let read: TraceFormat = toml::from_str(text).unwrap();
-        assert_eq!((read.time_unit, read.ids, read.skip_bad), (TimeUnit::Ns, IdScope::Session, true));
+        assert_eq!(
+            (read.time_unit, read.ids, read.skip_bad),
+            (Some(TimeUnit::Ns), Some(IdScope::Session), true)
+        );
         assert!(toml::from_str::<TraceFormat>(&format!("{text}\nblocks = 3")).is_err());
     }
 }

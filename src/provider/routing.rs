@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::random::{Draws, Purpose, fold, mix};
 use crate::units::{SimTime, Span, Tokens};
@@ -249,6 +249,8 @@ pub struct Router {
     rules: Routing,
     numbers: FxHashMap<u64, RoutingKey>,
     keys: Vec<Keyed>,
+    /// Digests of the machines of one partition.
+    machine_digests: Vec<u64>,
     rates: Rates,
     round_robin: FxHashMap<u32, u32>,
 }
@@ -273,6 +275,7 @@ impl Router {
             rules: rules.clone(),
             numbers: FxHashMap::default(),
             keys: Vec::new(),
+            machine_digests: (0..u64::from(rules.machines)).map(mix).collect(),
             rates: Rates::new(rules),
             round_robin: FxHashMap::default(),
         }
@@ -348,15 +351,20 @@ impl Router {
         if keyed.ranked.len() < count {
             let first = keyed.partition * machines;
             let digest = if keyed.epoch == 0 { keyed.digest } else { fold(keyed.digest, keyed.epoch) };
-            let score = |m: &MachineId| (Reverse(mix(digest ^ mix(u64::from(m.0 - first)))), *m);
-            let fleet = (first..first + machines).map(MachineId);
+            let scores = self.machine_digests.iter().map(|machine| mix(digest ^ machine));
             // Most keys never need more than their home machine: find it without sorting the fleet.
             keyed.ranked = if count == 1 {
-                fleet.min_by_key(score).into_iter().collect()
+                let mut best = (0, 0);
+                for (score, index) in scores.zip(0..) {
+                    if score > best.0 || index == 0 {
+                        best = (score, index);
+                    }
+                }
+                smallvec![MachineId(first + best.1)]
             } else {
-                let mut fleet: SmallVec<_> = fleet.collect();
-                fleet.sort_unstable_by_key(score);
-                fleet
+                let mut fleet: Vec<_> = scores.map(Reverse).zip(first..).collect();
+                fleet.sort_unstable();
+                fleet.into_iter().map(|(_, machine)| MachineId(machine)).collect()
             };
         }
         &keyed.ranked[..count]

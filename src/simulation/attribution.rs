@@ -114,13 +114,18 @@ impl Ledger {
         let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
         // These sets never forget: they have no clock.
         let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, SimTime::ZERO);
+        let (sent, here) = (read(&self.sent, scopes.everyone), read(&self.here, scopes.here));
+        if sent == here {
+            // The narrowest set reaches as deep as the widest, and so does every one between them.
+            return Reach { sent, written: here, in_partition: None, by_key: here, visible: None, here };
+        }
         Reach {
-            here: read(&self.here, scopes.here),
+            here,
             by_key: read(&self.by_key, scopes.key),
             visible: (!self.is_instant()).then(|| read(&self.visible, scopes.key)),
             written: read(&self.written, scopes.everyone),
             in_partition: self.several_partitions.then(|| read(&self.in_partition, scopes.partition)),
-            sent: read(&self.sent, scopes.everyone),
+            sent,
         }
     }
 

@@ -154,7 +154,7 @@ struct Agenda {
     sequence: u64,
     sessions: Slots<Session>,
     effects: Slots<Effect>,
-    /// The next session of each workload that has not ended: the starts of sessions need no queue.
+    /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
     starts: Vec<Start>,
 }
 
@@ -163,6 +163,9 @@ struct Start {
     event: Event,
     session: Session,
 }
+
+/// With fewer sessions all that belongs to them stays in the CPU's caches.
+const MANY_SESSIONS: usize = 1 << 12;
 
 /// With fewer edges nothing is freed.
 const FEWEST_EDGES: usize = 64;
@@ -225,10 +228,18 @@ impl Agenda {
         }
     }
 
-    /// Position of the next start, if it comes before whatever is queued.
-    fn next_start(&mut self) -> Option<usize> {
-        let (position, start) = self.starts.iter().enumerate().min_by_key(|(_, start)| start.event)?;
-        self.queue.peek().is_none_or(|queued| start.event < queued).then_some(position)
+    /// Whether a session starts before whatever is queued.
+    #[inline]
+    fn starts_next(&mut self) -> bool {
+        let Some(Start { event, .. }) = self.starts.last() else { return false };
+        self.queue.peek().is_none_or(|queued| *event < queued)
+    }
+
+    /// Puts the last of the starts, whose event is a new one, where it belongs.
+    fn sort_last_start(&mut self) {
+        let Some((last, others)) = self.starts.split_last() else { return };
+        let position = others.partition_point(|other| other.event > last.event);
+        self.starts[position..].rotate_right(1);
     }
 }
 
@@ -264,6 +275,11 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
+        self.run_requests(|outcome, _, _| observe(outcome))
+    }
+
+    /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
+    pub fn run_requests(&mut self, mut observe: impl FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
         self.play(|simulation, session, now| simulation.arrive(session, now, &mut observe))
     }
 
@@ -277,12 +293,13 @@ impl Simulation {
             let mut session = Session::vacant(workload);
             if let Some(event) = self.start_next(&mut session)? {
                 self.agenda.starts.push(Start { event, session });
+                self.agenda.sort_last_start();
             }
         }
         self.plan_changes();
         loop {
-            if let Some(position) = self.agenda.next_start() {
-                self.start(position, &mut call)?;
+            if self.agenda.starts_next() {
+                self.start(&mut call)?;
                 continue;
             }
             self.look_ahead();
@@ -317,7 +334,7 @@ impl Simulation {
     fn look_ahead(&mut self) {
         let Agenda { queue, sessions, effects, .. } = &mut self.agenda;
         let near = queue.come_near();
-        if near.is_empty() {
+        if near.is_empty() || sessions.values.len() < MANY_SESSIONS {
             return;
         }
         let subjects = |kind: Kind| {
@@ -340,12 +357,11 @@ impl Simulation {
     /// A session calls for the first time, and makes room for the next one of its workload.
     fn start(
         &mut self,
-        position: usize,
         call: &mut impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         // The next session of the workload takes the place of this one, which is queued if it goes on.
         let mut starts = std::mem::take(&mut self.agenda.starts);
-        let Start { event, session } = &mut starts[position];
+        let Some(Start { event, session }) = starts.last_mut() else { return Ok(()) };
         let now = event.time;
         let called = if session.is_left_out() { None } else { call(self, session, now) };
         let next = called.map(|at| {
@@ -354,9 +370,10 @@ impl Simulation {
         });
         match self.start_next(session)? {
             Some(start) => *event = start,
-            None => drop(starts.swap_remove(position)),
+            None => drop(starts.pop()),
         }
         self.agenda.starts = starts;
+        self.agenda.sort_last_start();
         self.agenda.push_sessions(&mut self.next);
         if let Some((at, slot)) = next {
             self.agenda.push(at, Kind::Arrival, slot);
@@ -444,7 +461,7 @@ impl Simulation {
         &mut self,
         session: &mut Session,
         now: SimTime,
-        observe: &mut impl FnMut(&Outcome),
+        observe: &mut impl FnMut(&Outcome, &Request, &PrefixTree),
     ) -> Option<SimTime> {
         let request = self.traffic.request(session, now, &mut self.tree);
         let sent = self.send(&request, now);
@@ -454,7 +471,7 @@ impl Simulation {
         let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
         let attribution = self.ledger.as_ref().map(attribute);
         let outcome = self.outcome(&request, &sent, &served, effect.written, attribution);
-        observe(&outcome);
+        observe(&outcome, &request, &self.tree);
         let response = self.response(&request, &outcome);
         self.arrived(&sent, effect, outcome.visible_at);
         self.traffic.answered(session, &request, &response, &mut self.next)

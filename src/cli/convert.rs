@@ -1,0 +1,62 @@
+//! `cachecast convert`: a trace from one form into another.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::output::talk;
+use crate::cli::replay::Described;
+use crate::cli::run::{remove_on_interrupt, skipped_words};
+use crate::error::{Error, Result};
+use crate::experiment::convert::{TraceFile, convert};
+use crate::input::trace::TraceReader;
+
+/// Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
+#[derive(Debug, Args)]
+#[command(
+    after_help = "OUT says its form: .parquet, .jsonl or .jsonl.gz. Both forms replay alike. Parquet keeps the description \
+of the trace (block size, unit, ids), and of each request its line, time, token counts, ids, session, key and first256, the \
+names as they stand in the trace; other fields are left out."
+)]
+pub struct Convert {
+    /// The trace: JSONL, plain or gzip, or Parquet
+    trace: String,
+    /// The file to write: .parquet, .jsonl or .jsonl.gz
+    out: PathBuf,
+    #[command(flatten)]
+    described: Described,
+    /// Count and name bad lines, and leave them out, instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print no warnings, and not how to replay what was written
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Convert {
+    pub(super) fn answer(&self) -> Result<()> {
+        let out = &self.out;
+        let mut reader =
+            TraceReader::open(&self.described.format(&self.trace, self.skip_bad), Path::new(""))?;
+        let description = *reader.description();
+        let real = |path: &Path| path.canonicalize().ok();
+        if real(out).is_some_and(|out| real(Path::new(&self.trace)) == Some(out)) {
+            return Err(Error::input(out.display(), "is the trace itself: name another file"));
+        }
+        let file = TraceFile::create(out, &description)?;
+        remove_on_interrupt(vec![file.unfinished()]);
+        let requests = convert(&mut reader, file)?;
+        if !self.quiet {
+            let skipped = reader.skipped();
+            for words in skipped_words(&(skipped.count, skipped.first.clone())) {
+                talk(&format!("warning: {words}"));
+            }
+            let flags = Described::flags(out, &description);
+            talk(&format!(
+                "{requests} requests written; cachecast replay {}{flags} plays them",
+                out.display()
+            ));
+        }
+        Ok(())
+    }
+}
