@@ -1465,3 +1465,20 @@ fn a_share_that_is_none_is_refused() {
         &["sample: ", "nothing to sample: workload `calls`: its key"],
     );
 }
+
+#[test]
+fn a_recommendation_replaces_no_scenario_and_says_what_it_does_not_write() {
+    let case = Case::new().scenario();
+    let recommend = |args: &[&'static str]| [&["recommend", "s.toml", "--seeds", "5"], args].concat();
+    case.refuses(&recommend(&["--save", "s.toml"]), &["s.toml: is the scenario itself"]);
+    case.refuses(&recommend(&["--save", "./s.toml"]), &["is the scenario itself: name another file"]);
+    case.refuses(&recommend(&["--save", "s.json"]), &["--save: let s.json end in .toml"]);
+    let over = "client.key.buckets=[2, 3]";
+    let impossible = recommend(&["--over", over, "--constraint", "ttft_p95 < 1ms", "--save", "o.toml"]);
+    let said = case.run(&impossible);
+    assert!(said.stderr.contains("o.toml is not written: there is nothing to recommend"), "{said:?}");
+    assert!(!case.0.path().join("o.toml").exists());
+    // What was swept is settled.
+    case.run(&recommend(&["--over", over, "--save", "best.toml"])).answered();
+    assert!(case.text("s.toml").contains("[sweep]") && !case.text("best.toml").contains("sweep"));
+}

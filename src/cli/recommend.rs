@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use toml::Value;
+use toml::{Table as TomlTable, Value};
 
 use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
 use crate::cli::replay::Described;
@@ -85,6 +85,7 @@ pub struct Recommend {
 impl Recommend {
     pub(super) fn answer(&self) -> Result<()> {
         let question = self.question()?;
+        self.check_save()?;
         let loaded = self.load()?;
         let bar = progress_bar(self.common.quiet);
         let card = recommend(&loaded, &question, |done, runs| {
@@ -119,6 +120,22 @@ impl Recommend {
             talk(&words);
         }
         plain_table(&card).print(format)
+    }
+
+    /// What is written must not replace what was asked about.
+    fn check_save(&self) -> Result<()> {
+        let Some(file) = &self.save else { return Ok(()) };
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            return Err(Error::input("--save", format!("let {} end in .toml", file.display())));
+        }
+        let real = |path: &Path| path.canonicalize().ok();
+        let asked = self.scenario.as_ref().and_then(|name| real(Path::new(name)));
+        match asked {
+            asked if asked.is_some() && real(file) == asked => {
+                Err(Error::input(file.display(), "is the scenario itself: name another file"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn question(&self) -> Result<Question> {
@@ -200,7 +217,10 @@ impl Recommend {
 
 /// Writes the recommended choice as a scenario.
 fn save(card: &Card, loaded: &Loaded, file: &Path) -> Result<()> {
-    let Some(choice) = card.recommended() else { return Ok(()) };
+    let Some(choice) = card.recommended() else {
+        talk(&format!("{} is not written: there is nothing to recommend", file.display()));
+        return Ok(());
+    };
     let origin = "the recommendation";
     let choice = &card.choices[choice];
     let changes: Vec<_> = card
@@ -223,7 +243,10 @@ fn save(card: &Card, loaded: &Loaded, file: &Path) -> Result<()> {
             changed = changed.with(&[Change::new(&at, path.display().to_string(), origin)])?;
         }
     }
-    results::write_file(file, |out| out.write_all(changed.to_toml().as_bytes()))
+    // What was swept is settled now.
+    let mut table: TomlTable = changed.to_toml().parse().expect("a scenario is TOML");
+    table.remove("sweep");
+    results::write_file(file, |out| out.write_all(table.to_string().as_bytes()))
 }
 
 fn headline(card: &Card, loaded: &Loaded) -> String {
@@ -264,7 +287,9 @@ fn headline(card: &Card, loaded: &Loaded) -> String {
 /// What to do, and what it may cost.
 fn conclusion(card: &Card) -> String {
     if card.is_hopeless() {
-        return "Nothing hits, whatever is chosen: look at the warnings, and at what can be shared.".into();
+        return "Nothing hits under this provider, whatever is chosen: look at the warnings (too short a prompt? no \
+                client.breakpoints where it stores only there?), and at what can be shared."
+            .into();
     }
     let Some(recommended) = card.recommended() else {
         return "No choice keeps to the constraints: loosen one, or choose from more (--over).".into();
@@ -283,6 +308,15 @@ fn conclusion(card: &Card) -> String {
     let as_good: Vec<_> = (0..card.choices.len()).filter(|choice| card.own.is_as_good(*choice)).collect();
     words +=
         &format!("\nAs good, within {}: {}", differs_by(card, card.own.indifference), ranges(card, &as_good));
+    if as_good.len() > 1 {
+        words += "; recommended of these is the first whose worst loss under other providers is the least, within as much";
+    }
+    if let Some((path, most)) = card.best_at_the_most() {
+        words += &format!(
+            "\n{most} is the most that was tried of {path}: more may be better (--over {path}=1..{})",
+            2 * most
+        );
+    }
     words += &format!("\n\n{}", if_it_is_another(card, recommended));
     words
 }

@@ -115,11 +115,22 @@ impl Formulas {
 }
 
 impl Card {
-    /// Whether no choice ever hits: then the choice is not what is wrong.
+    /// Whether no choice ever hits under the scenario's own provider: then the choice is not what is wrong.
     pub fn is_hopeless(&self) -> bool {
-        let finishes = std::iter::once(&self.own).chain(self.members.iter().map(|(_, finish)| finish));
-        let mut rows = finishes.flat_map(|finish| &finish.standings).flat_map(|standing| &standing.rows);
+        let mut rows = self.own.standings.iter().flat_map(|standing| &standing.rows);
         !rows.any(|row| row.get("hit_requests").is_some_and(|hits| hits > 0.0))
+    }
+
+    /// The value that is the most of those tried at a path of numbers, if the best choice has it: more may be better.
+    pub fn best_at_the_most(&self) -> Option<(&KeyPath, i64)> {
+        let best = self.own.best?;
+        let at =
+            |choice: usize, index: usize| self.choices[choice].values.get(index).and_then(Value::as_integer);
+        (0..self.paths.len()).find_map(|index| {
+            let values = || (0..self.choices.len()).filter_map(|choice| at(choice, index));
+            let (least, most) = (values().min()?, values().max()?);
+            (least < most && at(best, index) == Some(most)).then_some((&self.paths[index], most))
+        })
     }
 
     /// What a choice loses to the best under one member; infinite where it breaks a constraint and others do not.
