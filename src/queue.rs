@@ -5,6 +5,8 @@
 //! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
 
+use std::collections::VecDeque;
+
 use crate::units::SimTime;
 
 /// An event: when, what comes first at that moment, and a number that says what it is about.
@@ -32,8 +34,8 @@ const MANY: usize = 64;
 /// Events to come.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    /// Those before `end`, the next one last.
-    near: Vec<Event>,
+    /// Those before `end`, the next one last. (Of many at one moment the new ones go to the front.)
+    near: VecDeque<Event>,
     end: u64,
     /// The clock of the wheels: no event on them is earlier.
     base: u64,
@@ -47,7 +49,7 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self {
-            near: Vec::new(),
+            near: VecDeque::new(),
             end: 0,
             base: 0,
             wheels: vec![Vec::new(); WHEELS * SLOTS],
@@ -83,20 +85,21 @@ impl Queue {
         if self.near.is_empty() && self.len > 0 {
             self.refill();
         }
-        self.near.last().copied()
+        self.near.back().copied()
     }
 
     /// Events that have come near since this was last asked.
     #[inline]
     pub fn come_near(&mut self) -> &[Event] {
-        if std::mem::take(&mut self.refilled) { &self.near } else { &[] }
+        // What was just sorted lies in one piece.
+        if std::mem::take(&mut self.refilled) { self.near.as_slices().0 } else { &[] }
     }
 
     /// Takes out the next event.
     #[inline]
     pub fn pop(&mut self) -> Option<Event> {
         let event = self.peek()?;
-        self.near.pop();
+        self.near.pop_back();
         self.len -= 1;
         Some(event)
     }
@@ -155,22 +158,31 @@ impl Queue {
             let length = 1u64 << (wheel as u32 * DIGIT_BITS);
             let index = wheel * SLOTS + slot;
             if wheel == 0 || self.wheels[index].len() <= FEW {
-                // The two swap their memory: nothing is allocated in steady state.
-                std::mem::swap(&mut self.near, &mut self.wheels[index]);
-                self.near.sort_unstable_by(|a, b| b.cmp(a));
+                let mut events = std::mem::take(&mut self.wheels[index]);
+                self.near.extend(events.drain(..));
+                self.give_back(index, events);
+                self.near.make_contiguous().sort_unstable_by(|a, b| b.cmp(a));
                 self.end = start.saturating_add(length);
                 self.refilled = true;
                 return;
             }
             let mut events = std::mem::take(&mut self.wheels[index]);
             events.drain(..).for_each(|event| self.file(event));
-            self.wheels[index] = events;
+            self.give_back(index, events);
+        }
+    }
+
+    /// The memory of a slot's events for those to come. Every slot of a coarse wheel holds nearly all events at some
+    /// time: none may keep so much.
+    fn give_back(&mut self, index: usize, room: Vec<Event>) {
+        if room.capacity() <= MANY {
+            self.wheels[index] = room;
         }
     }
 
     /// Moves the events before `end` to finer wheels, where they have come to be too many.
     fn spread(&mut self) {
-        let Some(next) = self.near.last() else { return };
+        let Some(next) = self.near.back() else { return };
         // At one and the same moment nothing is finer.
         if self.near[0].time == next.time {
             return;
@@ -237,5 +249,32 @@ mod tests {
         let mut served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!((served.len(), served.pop()), (2_000, Some(event(u64::MAX, 0))));
         assert!(served.is_sorted());
+    }
+
+    #[test]
+    fn very_many_events_at_one_moment_take_no_longer_each() {
+        let mut queue = Queue::default();
+        for order in 0..1_000_000 {
+            queue.push(Event { time: SimTime(7), order, subject: 0 });
+        }
+        assert!((0..1_000_000).all(|order| queue.pop().is_some_and(|event| event.order == order)));
+    }
+
+    #[test]
+    fn room_follows_the_events_there_are() {
+        let mut queue = Queue::default();
+        let mut draws = (0..).map(|n| crate::random::mix(n) % 120_000_000_000);
+        let mut next = |now: u64, order: u64| Event {
+            time: SimTime(now + draws.next().unwrap_or(0)),
+            order,
+            subject: 0,
+        };
+        (0..1_000).for_each(|order| queue.push(next(0, order)));
+        for order in 1_000..200_000 {
+            let now = queue.pop().map_or(0, |event| event.time.0);
+            queue.push(next(now, order));
+        }
+        let room: usize = queue.wheels.iter().map(Vec::capacity).sum();
+        assert!(room < 20_000, "room for {room} of 1,000 events");
     }
 }

@@ -266,3 +266,18 @@ fn what_a_run_sends_is_replayed_in_open_loop() {
     case.refuses(&["run", "s.toml", "--trace", "o.csv"], "let its name end in .parquet");
     case.refuses(&["run", "s.toml", "--trace", "s.toml"], "s.toml: is the scenario itself");
 }
+
+/// Without attribution the text of ended sessions is forgotten, and its room used again: the ids in a trace are not.
+#[test]
+fn a_trace_is_the_same_whatever_the_run_forgets() {
+    let case = Case::new(&[(
+        "s.toml",
+        &CHAT.replace("30m", "6h").replace("profile = \"ideal\"", "profile = \"openai-classic\""),
+    )]);
+    let written = |attribution: &str| {
+        let set = format!("attribution={attribution}");
+        case.answers(&["run", "s.toml", "--set", &set, "--trace", "t.jsonl"], &[]);
+        case.read("t.jsonl")
+    };
+    assert!(written("true") == written("false"));
+}

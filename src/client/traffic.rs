@@ -335,6 +335,7 @@ impl Traffic {
         if source.is_trace() {
             // A retry must not undo what later requests of its session have sent.
             match (request.attempt, source.recorded.get_mut(&session.number)) {
+                (1.., Some(_)) if response.failed => {}
                 (1.., Some(sent)) => sent.place = session.sent.place,
                 _ => drop(source.recorded.insert(session.number, session.sent)),
             }

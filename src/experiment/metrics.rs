@@ -204,7 +204,7 @@ pub fn statistic(rows: &[&Row], name: &str) -> Option<Statistic> {
 struct Latencies {
     histogram: Histogram<u32>,
     /// Spans of nothing are many (most requests wait for no slot), and need no histogram.
-    zeros: u32,
+    zeros: u64,
     sum: u128,
     max: Span,
 }
@@ -234,7 +234,7 @@ impl Latencies {
     }
 
     fn len(&self) -> u64 {
-        u64::from(self.zeros) + self.histogram.len()
+        self.zeros + self.histogram.len()
     }
 
     fn mean_ms(&self) -> Option<f64> {
@@ -252,7 +252,8 @@ impl Latencies {
         }
         let mut histogram = Cow::Borrowed(&self.histogram);
         if self.zeros > 0 {
-            histogram.to_mut().record_n(0, self.zeros).expect("the histogram holds 0");
+            let zeros = u32::try_from(self.zeros).unwrap_or(u32::MAX);
+            histogram.to_mut().record_n(0, zeros).expect("the histogram holds 0");
         }
         // The histogram answers with the top of a bin, which may lie above the largest value.
         Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(self.max.millis()))
@@ -332,8 +333,8 @@ impl Keys {
         called.extend(calls.iter().map(|call| self.number(call.key, call.routing_key)));
         for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
             let usage = &mut self.used[*number as usize];
-            if !usage.machines.contains(machine) {
-                usage.machines.push(*machine);
+            if let Err(position) = usage.machines.binary_search(machine) {
+                usage.machines.insert(position, *machine);
             }
             if *minute != usage.minute {
                 (usage.minute, usage.in_minute) = (*minute, 0);

@@ -26,8 +26,10 @@ pub struct TraceLog {
 impl TraceLog {
     /// Begins a file for a run of this scenario.
     pub fn create(path: &Path, loaded: &Loaded) -> Result<Self> {
-        if loaded.scenario.client.partitions().len() > 1 {
-            let message = "a trace has no partitions, and this scenario has several: leave --trace out";
+        let client = &loaded.scenario.client;
+        if client.partitions().len() > 1 || client.gateway.accounts > 1 {
+            let message =
+                "a trace has no partitions or accounts, and this scenario has several: leave --trace out";
             return Err(Error::input(path.display(), message));
         }
         let file = TraceFile::create(path, &DESCRIPTION)?;
@@ -59,7 +61,8 @@ impl TraceLog {
         self.path.clear();
         self.path.extend(tree.path(request.prompt.shareable));
         runs.clear();
-        runs.extend(self.path.iter().rev().filter(|step| step.leave > step.start).map(on_edge));
+        let steps = self.path.iter().rev().filter(|step| step.leave > step.start);
+        runs.extend(steps.map(|step| on_edge(step, tree)));
         self.failed = self.file.write(&self.record).err();
     }
 
@@ -72,7 +75,7 @@ impl TraceLog {
     }
 }
 
-/// A stretch of an edge: prompts share what they share of their edges, and every edge has ids of its own.
-fn on_edge(step: &PathStep) -> Run {
-    Run { content: u64::from(step.edge.0) << 32, pieces: step.leave - step.start, piece_tokens: 1 }
+/// A stretch of an edge: prompts share what they share of their edges, and every edge ever made has ids of its own.
+fn on_edge(step: &PathStep, tree: &PrefixTree) -> Run {
+    Run { content: u64::from(tree.serial(step.edge)) << 32, pieces: step.leave - step.start, piece_tokens: 1 }
 }

@@ -202,6 +202,9 @@ impl Columns {
         let mut blocks = Blocks::new(self.description.block_tokens, length, &mut record.runs);
         let counts = counts.iter().map(|count| u64::from(*count as u32));
         blocks.check_count(counts.clone().sum())?;
+        if firsts.len() != counts.len() {
+            return Err(format!("{} first ids of runs, but {} lengths", firsts.len(), counts.len()));
+        }
         firsts.iter().zip(counts).try_for_each(|(first, count)| blocks.push(*first as u64, count))?;
         record.named_tokens = blocks.named_tokens();
         Ok(())

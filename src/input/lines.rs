@@ -298,6 +298,9 @@ pub(super) struct LineWriter<W: Write> {
     number: u64,
 }
 
+/// Most lines that may have been left out before a request: a larger gap is damage.
+const MOST_BLANK_LINES: u64 = 100_000_000;
+
 enum Packed<W: Write> {
     Plain(W),
     Gzip(GzEncoder<W>),
@@ -318,6 +321,11 @@ impl<W: Write> LineWriter<W> {
             Packed::Plain(out) => out,
             Packed::Gzip(out) => out,
         };
+        if record.line.saturating_sub(self.number) > MOST_BLANK_LINES {
+            let message =
+                format!("more than {MOST_BLANK_LINES} lines are missing before line {}", record.line);
+            return Err(io::Error::other(message));
+        }
         while self.number + 1 < record.line {
             out.write_all(b"\n")?;
             self.number += 1;

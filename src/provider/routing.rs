@@ -439,7 +439,6 @@ impl Router {
         self.overflow_rank(multiple, request)
     }
 
-    /// What the rate of a rank is counted under.
     /// The rate at one rank of a routing key.
     #[inline]
     fn rate(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> &mut Rate {

@@ -386,6 +386,11 @@ impl Simulation {
         Ok(())
     }
 
+    /// Edges of the prefix tree: the most of what a run remembers.
+    pub fn edges(&self) -> usize {
+        self.tree.len()
+    }
+
     /// The traffic, for what it skipped.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
