@@ -1,9 +1,5 @@
-//! The event queue and the loop.
-//!
-//! Three kinds of events: the provider changes, what a request does to the cache becomes visible, and a session
-//! calls. They are taken in one total order of (time, kind, sequence); at one instant a change comes first, then what
-//! becomes visible, then arrivals; what expires at an instant is still alive at it. Everything else about a request is
-//! known at its arrival.
+//! The loop: events are taken from the [`agenda`](crate::simulation::agenda) one after the other. Everything about a request
+//! but the moment at which its effect becomes visible is known at its arrival.
 
 use std::hint::black_box;
 
@@ -18,8 +14,9 @@ use crate::provider::profile::Provider;
 use crate::provider::routing::{BackendBy, KeyRole, MachineId, Route, RouteRequest, Router, Routing};
 use crate::provider::store::Scope;
 use crate::provider::write::{Visible, Write};
-use crate::queue::{Event, Queue};
+use crate::queue::Event;
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
+use crate::simulation::agenda::{Agenda, Kind, Slots, Start};
 use crate::simulation::attribution::Ledger;
 use crate::simulation::outcome::{Attribution, Outcome};
 use crate::units::{SimTime, Span, Tokens};
@@ -122,126 +119,11 @@ impl Sent {
     }
 }
 
-/// What happens next: at one instant in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-enum Kind {
-    /// The provider changes.
-    Change,
-    /// What a request did becomes visible.
-    Visible,
-    /// A session calls.
-    Arrival,
-}
-
-/// Bits of an event's order below its kind: its sequence.
-const SEQUENCE_BITS: u32 = 62;
-
-impl Kind {
-    fn of(event: Event) -> Self {
-        match event.order >> SEQUENCE_BITS {
-            0 => Self::Change,
-            1 => Self::Visible,
-            _ => Self::Arrival,
-        }
-    }
-}
-
-/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again.
-#[derive(Default)]
-struct Agenda {
-    queue: Queue,
-    sequence: u64,
-    sessions: Slots<Session>,
-    effects: Slots<Effect>,
-    /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
-    starts: Vec<Start>,
-}
-
-/// A session that is about to start.
-struct Start {
-    event: Event,
-    session: Session,
-}
-
 /// With fewer sessions all that belongs to them stays in the CPU's caches.
 const MANY_SESSIONS: usize = 1 << 12;
 
 /// With fewer edges nothing is freed.
 const FEWEST_EDGES: usize = 64;
-
-/// Values in numbered slots. A slot that is free keeps its value until it is used again.
-struct Slots<T> {
-    values: Vec<T>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Slots<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T> Slots<T> {
-    #[inline]
-    fn put(&mut self, value: T) -> u32 {
-        match self.free.pop() {
-            Some(slot) => {
-                self.values[slot as usize] = value;
-                slot
-            }
-            None => {
-                self.values.push(value);
-                self.values.len() as u32 - 1
-            }
-        }
-    }
-
-    /// The values in slots that are not free.
-    fn used(&self) -> impl Iterator<Item = &T> {
-        let mut used = vec![true; self.values.len()];
-        self.free.iter().for_each(|slot| used[*slot as usize] = false);
-        self.values.iter().zip(used).filter_map(|(value, used)| used.then_some(value))
-    }
-}
-
-impl Agenda {
-    /// An event with the next sequence number.
-    fn event(&mut self, time: SimTime, kind: Kind, subject: u32) -> Event {
-        self.sequence += 1;
-        Event { time, order: (kind as u64) << SEQUENCE_BITS | self.sequence, subject }
-    }
-
-    fn push(&mut self, time: SimTime, kind: Kind, subject: u32) {
-        let event = self.event(time, kind, subject);
-        self.queue.push(event);
-    }
-
-    #[inline]
-    fn push_sessions(&mut self, next: &mut Next) {
-        if next.is_empty() {
-            return;
-        }
-        for (at, session) in next.drain(..) {
-            let slot = self.sessions.put(session);
-            self.push(at, Kind::Arrival, slot);
-        }
-    }
-
-    /// Whether a session starts before whatever is queued.
-    #[inline]
-    fn starts_next(&mut self) -> bool {
-        let Some(Start { event, .. }) = self.starts.last() else { return false };
-        self.queue.peek().is_none_or(|queued| *event < queued)
-    }
-
-    /// Puts the last of the starts, whose event is a new one, where it belongs.
-    fn sort_last_start(&mut self) {
-        let Some((last, others)) = self.starts.split_last() else { return };
-        let position = others.partition_point(|other| other.event > last.event);
-        self.starts[position..].rotate_right(1);
-    }
-}
 
 impl Simulation {
     /// A run of `traffic`, which begins at `start` (or with its first request), against a cold provider: the first of
