@@ -150,7 +150,6 @@ impl PrefixTree {
             lately: vec![(Cursor::ROOT, Run::piece(0, 0), Cursor::ROOT); LATELY],
         };
         tree.attach(Cursor::ROOT, true);
-        tree.edges[0].has_head = false;
         tree
     }
 

@@ -272,12 +272,6 @@ impl Usd {
     }
 }
 
-impl AddAssign for Usd {
-    fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
-    }
-}
-
 impl std::iter::Sum for Usd {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
         amounts.fold(Self::default(), |sum, amount| Self(sum.0 + amount.0))

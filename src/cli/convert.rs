@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::output::talk;
+use crate::cli::refuse_to_replace;
 use crate::cli::replay::Described;
 use crate::cli::run::{remove_on_interrupt, skipped_words};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::convert::{TraceFile, convert};
 use crate::input::trace::TraceReader;
 
@@ -39,10 +40,7 @@ impl Convert {
         let mut reader =
             TraceReader::open(&self.described.format(&self.trace, self.skip_bad), Path::new(""))?;
         let description = *reader.description();
-        let real = |path: &Path| path.canonicalize().ok();
-        if real(out).is_some_and(|out| real(Path::new(&self.trace)) == Some(out)) {
-            return Err(Error::input(out.display(), "is the trace itself: name another file"));
-        }
+        refuse_to_replace(&self.trace, "trace", out)?;
         let file = TraceFile::create(out, &description)?;
         remove_on_interrupt(vec![file.unfinished()]);
         let requests = convert(&mut reader, file)?;

@@ -154,6 +154,17 @@ fn from_here(profile: &str) -> String {
     std::path::absolute(profile).map_or(profile.to_string(), |path| path.display().to_string())
 }
 
+/// Refuses to write over the file that is read; `what` says what that is.
+fn refuse_to_replace(read: &str, what: &str, written: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    match real(written) {
+        Some(file) if real(Path::new(read)).as_ref() == Some(&file) => {
+            Err(Error::input(written.display(), format!("is the {what} itself: name another file")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A scenario by the path of its file, or by the name of a shipped one.
 fn load(scenario: &str, changes: &[Change]) -> Result<Loaded> {
     let is_file = Path::new(scenario).is_file();

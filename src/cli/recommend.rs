@@ -7,7 +7,7 @@ use toml::{Table as TomlTable, Value};
 
 use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
 use crate::cli::replay::Described;
-use crate::cli::{Common, from_here};
+use crate::cli::{Common, from_here, refuse_to_replace};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
 use crate::experiment::choices;
@@ -128,14 +128,7 @@ impl Recommend {
         if file.extension().is_none_or(|extension| extension != "toml") {
             return Err(Error::input("--save", format!("let {} end in .toml", file.display())));
         }
-        let real = |path: &Path| path.canonicalize().ok();
-        let asked = self.scenario.as_ref().and_then(|name| real(Path::new(name)));
-        match asked {
-            asked if asked.is_some() && real(file) == asked => {
-                Err(Error::input(file.display(), "is the scenario itself: name another file"))
-            }
-            _ => Ok(()),
-        }
+        self.scenario.as_ref().map_or(Ok(()), |asked| refuse_to_replace(asked, "scenario", file))
     }
 
     fn question(&self) -> Result<Question> {

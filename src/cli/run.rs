@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rayon::prelude::*;
 
-use crate::cli::Common;
 use crate::cli::output::{Field, Table};
-use crate::error::{Error, Result};
+use crate::cli::{Common, refuse_to_replace};
+use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, Column, summarize};
 use crate::experiment::requests::RequestLog;
 use crate::experiment::run::{Report, replicate, replicate_requests};
@@ -33,12 +33,8 @@ pub struct Run {
 impl Run {
     pub(super) fn answer(&self) -> Result<()> {
         let loaded = self.common.load(&self.scenario)?;
-        let real = |path: &Path| path.canonicalize().ok();
-        let written = [&self.requests, &self.trace].into_iter().flatten();
-        if let Some(scenario) = real(Path::new(&self.scenario))
-            && let Some(written) = written.clone().find(|written| real(written).as_ref() == Some(&scenario))
-        {
-            return Err(Error::input(written.display(), "is the scenario itself: name another file"));
+        for written in [&self.requests, &self.trace].into_iter().flatten() {
+            refuse_to_replace(&self.scenario, "scenario", written)?;
         }
         let reports = play(&loaded, self.requests.as_deref(), self.trace.as_deref(), |report| {
             self.common.warn(&skipped_words(&report.skipped));
