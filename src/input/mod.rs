@@ -3,6 +3,9 @@
 //! A [`trace`] is read one request at a time, from [`lines`] or from [`columns`]; a [`recording`] plays it in simulated
 //! time; a [`writer`] writes one.
 
+pub mod call;
+pub mod render;
+pub mod calls;
 pub mod trace;
 pub mod lines;
 pub mod columns;
