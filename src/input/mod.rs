@@ -6,6 +6,8 @@
 pub mod call;
 pub mod render;
 pub mod calls;
+pub mod token_tree;
+pub mod log;
 pub mod trace;
 pub mod lines;
 pub mod columns;

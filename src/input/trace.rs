@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::input::columns::{Columns, PARQUET_MAGIC};
 use crate::input::lines::Lines;
-use crate::prompt::Run;
+use crate::prompt::{Mark, Run};
 use crate::units::{SimTime, Span, Tokens};
 
 /// The most tokens a prompt, an answer or a block may have: sums of two still fit.
@@ -196,6 +196,8 @@ pub struct Record {
     pub key: Option<String>,
     /// What stands for the first 256 tokens.
     pub first256: Option<String>,
+    /// Where segments of the prompt end, shallowest first, where that is known: of a user's log, not of a trace file.
+    pub marks: Vec<Mark>,
 }
 
 /// The bad lines that were passed over.
