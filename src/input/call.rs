@@ -25,6 +25,9 @@ pub struct Call {
     pub settings: Settings,
     /// What was sent; `None` if the log keeps usage only.
     pub body: Option<Body>,
+    /// Whether the provider puts what it stored of earlier responses before the body (`previous_response_id`,
+    /// `conversation`): the body is then the end of the prompt only.
+    pub continues: bool,
     /// What was billed.
     pub usage: Usage,
     /// Time to first token.

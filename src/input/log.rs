@@ -161,9 +161,9 @@ impl Log {
         let mut file = Calls::open(path, format.kind, format.skip_bad)?;
         let mut reading = Reading::new(format);
         while let Some(call) = file.next_call()? {
-            reading.add(&call, &mut observe).map_err(|message| {
-                Error::input(format_args!("{}:{}", path.display(), call.line), message)
-            })?;
+            reading
+                .add(&call, &mut observe)
+                .map_err(|message| Error::input(format_args!("{}:{}", path.display(), call.line), message))?;
         }
         let mut log = reading.log;
         log.path = path.to_path_buf();
