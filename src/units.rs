@@ -55,6 +55,8 @@ impl Span {
     /// Longer than any run.
     pub const UNLIMITED: Self = Self(u64::MAX);
     /// The window over which requests per minute are counted.
+    pub const SECOND: Self = Self(NANOS_PER_SECOND);
+    /// A minute.
     pub const MINUTE: Self = Self(60 * NANOS_PER_SECOND);
     /// One day.
     pub const DAY: Self = Self(86_400 * NANOS_PER_SECOND);

@@ -17,7 +17,7 @@ use crate::client::volatility::Volatility;
 use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
 use crate::input::recording::Recording;
-use crate::prompt::{Marks, PrefixTree, Prompt, Run};
+use crate::prompt::{Mark, MarkKind, Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
 use crate::random::{Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
@@ -247,11 +247,44 @@ impl Source {
         if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
 
-    /// The marks of a prompt of a trace's session: the ends of its messages, its own end among them.
+    /// The marks of a prompt of a trace's session.
     fn recorded_marks(&mut self, session: u64, end: Tokens) -> Marks {
         if self.wanted.messages == 0 {
             return Marks::new();
         }
+        match &self.kind {
+            Kind::Trace(recording) if !recording.record().marks.is_empty() => {
+                self.known_marks(&recording.record().marks)
+            }
+            _ => self.assumed_marks(session, end),
+        }
+    }
+
+    /// The marks of a prompt whose segments are known: the recorded explicit ones, unless others are asked for.
+    fn known_marks(&self, recorded: &[Mark]) -> Marks {
+        let messages = recorded.iter().filter(|mark| mark.kind == MarkKind::Message).count();
+        let mut forgotten = messages.saturating_sub(self.wanted.messages);
+        let latest = recorded.iter().filter(|mark| {
+            let is_forgotten = mark.kind == MarkKind::Message && forgotten > 0;
+            forgotten -= usize::from(is_forgotten);
+            !is_forgotten
+        });
+        if self.breakpoints.is_empty() {
+            return latest.copied().collect();
+        }
+        let mut ends = SegmentEnds::default();
+        for mark in latest {
+            match mark.kind {
+                MarkKind::Developer => ends.developer = Some(mark.depth),
+                MarkKind::Message => ends.messages.push(mark.depth),
+                MarkKind::Explicit => (),
+            }
+        }
+        ends.marks(&self.breakpoints)
+    }
+
+    /// The marks of a prompt known by its length: the ends of its session's prompts are taken for those of messages.
+    fn assumed_marks(&mut self, session: u64, end: Tokens) -> Marks {
         let ends = self.message_ends.entry(session).or_default();
         // A prompt that shrank (another text from some depth on) has lost the messages behind that.
         while ends.last().is_some_and(|earlier| *earlier >= end) {

@@ -129,7 +129,7 @@ impl Traffic {
     /// Bad lines that traces skipped so far.
     pub fn skipped(&self) -> impl Iterator<Item = &Skipped> {
         self.sources.iter().filter_map(|source| match &source.kind {
-            Kind::Trace(recording) => Some(recording.skipped()),
+            Kind::Trace(recording) => recording.skipped(),
             _ => None,
         })
     }

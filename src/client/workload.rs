@@ -240,7 +240,7 @@ impl Workload {
     pub fn validate_marked(&self, marked: &[Breakpoint]) -> Result<(), String> {
         let has = |mark: &Breakpoint| match mark {
             Breakpoint::Message => true,
-            Breakpoint::Developer => self.trace.is_none(),
+            Breakpoint::Developer => self.trace.as_ref().is_none_or(|trace| trace.logged.is_some()),
             Breakpoint::Context => self.agent.is_some() || self.fork_tree.is_some(),
             Breakpoint::History => self.has_sessions() || self.fork_tree.is_some(),
             Breakpoint::Status => self.volatility.status() > 0,

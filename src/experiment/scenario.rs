@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::client::workload::{Client, Workload, validate_marks};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
 use crate::experiment::coupling;
+use crate::input::trace::Record;
 use crate::provider::profile::{Profile, Provider};
 use crate::provider::routing::{MOST_MACHINES, Overflow, Routing, Rule};
 use crate::random::{SpanDistribution, digest, fold};
@@ -164,6 +166,8 @@ pub struct Loaded {
     /// Paths that the command line set.
     pub flagged: Vec<KeyPath>,
     document: Document,
+    /// What its trace plays, if that is a user's log and no trace file.
+    logged: Option<Arc<[Record]>>,
 }
 
 impl Loaded {
@@ -178,24 +182,35 @@ impl Loaded {
     /// The same from text; `file` is its name in messages.
     pub fn from_text(name: &str, file: &str, text: &str, folder: &Path, changes: &[Change]) -> Result<Self> {
         let document = Document::parse(file, text)?;
-        Self::resolved(name, folder, document, changes)
+        Self::resolved(name, folder, document, None, changes)
     }
 
-    fn resolved(name: &str, folder: &Path, mut document: Document, changes: &[Change]) -> Result<Self> {
+    /// A scenario that plays these requests of a user's log in place of the trace that `changes` name.
+    pub fn from_log(name: &str, records: Arc<[Record]>, changes: &[Change]) -> Result<Self> {
+        Self::resolved(name, Path::new(""), Document::default(), Some(records), changes)
+    }
+
+    fn resolved(
+        name: &str,
+        folder: &Path,
+        mut document: Document,
+        logged: Option<Arc<[Record]>>,
+        changes: &[Change],
+    ) -> Result<Self> {
         for Change { path, value, origin } in changes {
             document.set(path, value.clone(), origin)?;
         }
-        let scenario = resolve(&document, folder)?;
+        let scenario = resolve(&document, folder, logged.as_ref())?;
         let is_flag =
             |change: &&Change| ["--set", "--sample"].iter().any(|flag| change.origin.starts_with(flag));
         let flagged = changes.iter().filter(is_flag);
         let flagged = flagged.map(|change| change.path.clone()).collect();
-        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, flagged, document })
+        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), scenario, flagged, document, logged })
     }
 
     /// This scenario with some changes laid over it.
     pub fn with(&self, changes: &[Change]) -> Result<Self> {
-        Self::resolved(&self.name, &self.folder, self.document.clone(), changes)
+        Self::resolved(&self.name, &self.folder, self.document.clone(), self.logged.clone(), changes)
     }
 
     /// The scenario as a file's text, with everything that was laid over it. Comments are lost.
@@ -322,7 +337,7 @@ pub fn parse_value(text: &str) -> Value {
 }
 
 /// Puts the profiles under the scenario, reads the types and checks them.
-fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
+fn resolve(document: &Document, folder: &Path, logged: Option<&Arc<[Record]>>) -> Result<Scenario> {
     let provider = KeyPath::from_iter(["provider"]);
     let Some(profile) = profile_at(document, &provider, folder)? else {
         let message = "is missing: name a profile, such as \"openai-classic\"";
@@ -351,7 +366,11 @@ fn resolve(document: &Document, folder: &Path) -> Result<Scenario> {
         layered.overlay(&at, &base);
         layered.overlay(&at, &own);
     }
-    let scenario: Scenario = layered.typed(&KeyPath::default())?;
+    let mut scenario: Scenario = layered.typed(&KeyPath::default())?;
+    if let Some(records) = logged {
+        let traces = scenario.client.workload.values_mut().filter_map(|workload| workload.trace.as_mut());
+        traces.for_each(|trace| trace.logged = Some(records.clone()));
+    }
     validate(&scenario).map_err(|(path, message)| layered.error(&path, message))?;
     Ok(scenario)
 }

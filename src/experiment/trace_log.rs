@@ -47,8 +47,18 @@ impl TraceLog {
         if self.failed.is_some() {
             return;
         }
-        let Record { line, time, prompt_tokens, output_tokens, runs, named_tokens, session, key, first256 } =
-            &mut self.record;
+        let Record {
+            line,
+            time,
+            prompt_tokens,
+            output_tokens,
+            runs,
+            named_tokens,
+            session,
+            key,
+            first256,
+            ..
+        } = &mut self.record;
         *line += 1;
         *time = arrival;
         *prompt_tokens = request.prompt.tokens();

@@ -19,10 +19,15 @@ pub struct Call {
     pub session: Option<String>,
     /// The `prompt_cache_key` that was sent.
     pub key: Option<String>,
+    /// What identifies the whole prompt, where the log has that in place of a body: equal names, equal prompts.
+    pub prompt: Option<String>,
     /// What was sent beside the text.
     pub settings: Settings,
     /// What was sent; `None` if the log keeps usage only.
     pub body: Option<Body>,
+    /// Whether the provider puts what it stored of earlier responses before the body (`previous_response_id`,
+    /// `conversation`): the body is then the end of the prompt only.
+    pub continues: bool,
     /// What was billed.
     pub usage: Usage,
     /// Time to first token.
@@ -32,7 +37,7 @@ pub struct Call {
 }
 
 /// What is sent beside the text of a prompt.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// What two requests must have in common to share anything: `model`, `service_tier`, `reasoning.effort`,
     /// `text.verbosity`, `text.format`, `parallel_tool_calls`, by the name of the field.

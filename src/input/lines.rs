@@ -5,48 +5,23 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 
 use flate2::Compression;
-use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::input::trace::{BUFFER, Blocks, Description, MOST_TOKENS, Record, TIME_LIMIT, TimeUnit};
+use crate::input::text_lines::{Parsed, TextLines};
+use crate::input::trace::{Blocks, Description, MOST_TOKENS, Record, TIME_LIMIT, TimeUnit};
 use crate::units::{SimTime, Tokens, decimal_times};
-
-/// The longest line that is read into memory, in bytes.
-pub(super) const LINE_LIMIT: usize = 64 << 20;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-
-/// What a bad line gets: what is wrong, without its place.
-type Parsed<T> = std::result::Result<T, String>;
 
 /// Reads a JSONL trace line by line.
 #[derive(Debug)]
 pub(super) struct Lines {
     description: Description,
-    source: Source,
-    /// The bytes of the current line; more than the limit if it is too long.
-    pub(super) line: Vec<u8>,
-    /// Its number, from 1.
-    pub(super) number: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    Plain(BufReader<File>),
-    Gzip(Box<BufReader<MultiGzDecoder<BufReader<File>>>>),
-}
-
-impl Source {
-    fn bytes(&mut self) -> &mut dyn BufRead {
-        match self {
-            Self::Plain(file) => file,
-            Self::Gzip(decoder) => decoder,
-        }
-    }
+    /// The line that is read.
+    pub(super) text: TextLines,
 }
 
 /// The fields of a line as they are written. Numbers stay text, because a JSON number is a float past 2^53, and
@@ -69,46 +44,19 @@ struct Line<'a> {
 
 impl Lines {
     /// The lines of a file that was opened and looked into.
-    pub fn new(mut plain: BufReader<File>, description: Description) -> io::Result<Self> {
-        let source = if plain.fill_buf()?.starts_with(&GZIP_MAGIC) {
-            Source::Gzip(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))))
-        } else {
-            Source::Plain(plain)
-        };
-        Ok(Self { description, source, line: Vec::new(), number: 0 })
+    pub fn new(plain: BufReader<File>, description: Description) -> io::Result<Self> {
+        Ok(Self { description, text: TextLines::new(plain)? })
     }
 
     /// Moves to the next line that is not blank; false at the end of the file.
     pub fn advance(&mut self) -> Parsed<bool> {
-        loop {
-            self.number += 1;
-            self.line.clear();
-            match fill_line(self.source.bytes(), &mut self.line) {
-                Ok(false) => return Ok(false),
-                Ok(true) if self.line.trim_ascii().is_empty() => (),
-                Ok(true) => return Ok(true),
-                Err(error) => {
-                    return Err(match self.source {
-                        Source::Plain(_) => format!("cannot read the trace: {error}"),
-                        Source::Gzip(_) => {
-                            format!("cannot unpack the trace: {error}; the gzip file is damaged or cut off")
-                        }
-                    });
-                }
-            }
-        }
+        self.text.advance()
     }
 
     /// Reads the current line into `record`.
     pub fn parse(&self, record: &mut Record) -> Parsed<()> {
-        if self.line.len() > LINE_LIMIT {
-            return Err(format!(
-                "the line is longer than {} MiB, the limit of one request",
-                LINE_LIMIT >> 20
-            ));
-        }
-        let line = parse_line(&self.line)?;
-        record.line = self.number;
+        let line = parse_line(self.text.text()?)?;
+        record.line = self.text.number;
         record.time = time(line.timestamp, self.description.time_unit)?;
         record.prompt_tokens = match line.input_length {
             Some(value) => tokens("input_length", value)?,
@@ -176,28 +124,7 @@ fn push_runs(blocks: &mut Blocks, json: &str) -> Parsed<()> {
     runs.into_iter().try_for_each(|(first, count)| blocks.push(first, count))
 }
 
-/// Appends the next line without its end to `line`; false at the end of the file. Of a line over the limit, only
-/// the first byte too many is kept.
-fn fill_line(source: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    let read = Read::take(&mut *source, LINE_LIMIT as u64 + 1).read_until(b'\n', line)?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if line.len() > LINE_LIMIT {
-        source.skip_until(b'\n')?;
-    }
-    Ok(read > 0)
-}
-
-fn parse_line(bytes: &[u8]) -> Parsed<Line<'_>> {
-    let text = std::str::from_utf8(bytes).map_err(|error| match error.error_len() {
-        Some(_) => {
-            let byte = error.valid_up_to() + 1;
-            format!("the line is not UTF-8 text at byte {byte}: a trace is JSONL, plain or gzip")
-        }
-        None => "the line is cut off in the middle of a character".into(),
-    })?;
-    // Some editors put a byte order mark before the first line.
-    let text = text.trim_start_matches('\u{feff}').trim_ascii_start();
+fn parse_line(text: &str) -> Parsed<Line<'_>> {
     if !text.starts_with('{') {
         let example = r#"{"timestamp": 0, "input_length": 900, "hash_ids": [1, 2]}"#;
         return Err(format!("the line is not a JSON object: a request is written like {example}"));

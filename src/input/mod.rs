@@ -1,11 +1,24 @@
 //! The doorway: recorded traffic -> the same sessions that generated workloads make.
 //!
-//! A [`trace`] is read one request at a time, from [`lines`] or from [`columns`]; a [`recording`] plays it in simulated
-//! time; a [`writer`] writes one.
+//! [`calls`] reads the calls of whatever people have, one file of this folder for each form. A [`trace`] is read one
+//! request at a time, from [`lines`] or from [`columns`]; a [`recording`] plays it in simulated time; a [`writer`]
+//! writes one.
 
 pub mod call;
 pub mod render;
+mod text_lines;
+mod fields;
+mod usage;
+mod parts;
+mod openai;
+mod anthropic;
+mod body;
+mod request_log;
+mod usage_table;
+mod detect;
 pub mod calls;
+pub mod token_tree;
+pub mod log;
 pub mod trace;
 pub mod lines;
 pub mod columns;

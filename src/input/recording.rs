@@ -1,6 +1,7 @@
 //! Recording: a trace as a source of sessions, in simulated time.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ use crate::units::{SimTime, Span};
 pub struct Trace {
     /// The file and its form.
     pub file: TraceFormat,
+    /// The requests of a user's log, in place of the file: in the order of time, ids of one token each.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub logged: Option<Arc<[Record]>>,
     /// Simulated time of the first request; absent keeps its time of day, so that whole days before it are
     /// dropped.
     #[serde(default)]
@@ -37,7 +42,7 @@ impl Trace {
 /// A trace that is being played.
 #[derive(Debug)]
 pub struct Recording {
-    reader: TraceReader,
+    requests: Requests,
     record: Record,
     start: Option<Span>,
     duration: Span,
@@ -48,12 +53,45 @@ pub struct Recording {
     end: SimTime,
 }
 
+/// Where the requests come from.
+#[derive(Debug)]
+enum Requests {
+    File(Box<TraceReader>),
+    Logged { records: Arc<[Record]>, next: usize },
+}
+
+impl Requests {
+    fn read(&mut self, record: &mut Record) -> Result<bool> {
+        match self {
+            Self::File(reader) => reader.read(record),
+            Self::Logged { records, next } => {
+                let Some(logged) = records.get(*next) else { return Ok(false) };
+                record.clone_from(logged);
+                *next += 1;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Where an id means the same text.
+    fn ids(&self) -> IdScope {
+        match self {
+            Self::File(reader) => reader.description().ids,
+            Self::Logged { .. } => IdScope::Trace,
+        }
+    }
+}
+
 impl Recording {
     /// Opens a trace whose path is relative to `folder`. Requests later than `duration` after the first are left
     /// out. Recordings of one run need different salts.
     pub fn open(trace: &Trace, duration: Span, salt: u64, folder: &Path) -> Result<Self> {
+        let requests = match &trace.logged {
+            Some(records) => Requests::Logged { records: records.clone(), next: 0 },
+            None => Requests::File(Box::new(TraceReader::open(&trace.file, folder)?)),
+        };
         Ok(Self {
-            reader: TraceReader::open(&trace.file, folder)?,
+            requests,
             record: Record::default(),
             start: trace.start,
             duration,
@@ -65,7 +103,7 @@ impl Recording {
 
     /// Moves to the next record; its simulated time and its session's number. `None` at the end.
     pub fn advance(&mut self) -> Result<Option<(SimTime, u64)>> {
-        if !self.reader.read(&mut self.record)? {
+        if !self.requests.read(&mut self.record)? {
             return Ok(None);
         }
         let time = self.record.time;
@@ -94,7 +132,7 @@ impl Recording {
     /// its size: what lies inside a block is not known.
     pub fn prompt(&self, tree: &mut PrefixTree) -> Prompt {
         let Record { runs, prompt_tokens, named_tokens, session, first256, line, .. } = &self.record;
-        let offset = match (self.reader.description().ids, session) {
+        let offset = match (self.requests.ids(), session) {
             (IdScope::Trace, _) => self.salt,
             (IdScope::Session, Some(session)) => local(session),
             _ => 0,
@@ -113,8 +151,11 @@ impl Recording {
     }
 
     /// Bad lines skipped so far.
-    pub fn skipped(&self) -> &Skipped {
-        self.reader.skipped()
+    pub fn skipped(&self) -> Option<&Skipped> {
+        match &self.requests {
+            Requests::File(reader) => Some(reader.skipped()),
+            Requests::Logged { .. } => None,
+        }
     }
 }
 

@@ -32,7 +32,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::input::columns::{Columns, PARQUET_MAGIC};
 use crate::input::lines::Lines;
-use crate::prompt::Run;
+use crate::input::text_lines::BUFFER;
+use crate::prompt::{Mark, Run};
 use crate::units::{SimTime, Span, Tokens};
 
 /// The most tokens a prompt, an answer or a block may have: sums of two still fit.
@@ -41,7 +42,6 @@ pub(super) const MOST_TOKENS: Tokens = 1 << 31;
 pub(super) const TIME_LIMIT: u64 = 1 << 63;
 /// How many messages about skipped lines are kept.
 const KEPT_MESSAGES: usize = 5;
-pub(super) const BUFFER: usize = 256 << 10;
 
 /// How to read a trace file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -196,6 +196,8 @@ pub struct Record {
     pub key: Option<String>,
     /// What stands for the first 256 tokens.
     pub first256: Option<String>,
+    /// Where segments of the prompt end, shallowest first, where that is known: of a user's log, not of a trace file.
+    pub marks: Vec<Mark>,
 }
 
 /// The bad lines that were passed over.
@@ -205,6 +207,16 @@ pub struct Skipped {
     pub count: u64,
     /// What was wrong with the first few.
     pub first: Vec<String>,
+}
+
+impl Skipped {
+    /// Counts one, and keeps what was wrong if it is among the first.
+    pub(super) fn add(&mut self, error: &Error) {
+        self.count += 1;
+        if self.first.len() < KEPT_MESSAGES {
+            self.first.push(error.to_string());
+        }
+    }
 }
 
 /// Reads a trace one request at a time.
@@ -295,7 +307,7 @@ impl TraceReader {
     fn here(&self, message: String) -> Error {
         let path = self.path.display();
         match &self.source {
-            Source::Lines(lines) => Error::input(format_args!("{path}:{}", lines.number), message),
+            Source::Lines(lines) => Error::input(format_args!("{path}:{}", lines.text.number), message),
             Source::Columns(columns) => Error::input(format_args!("{path}: row {}", columns.row), message),
         }
     }
@@ -306,10 +318,7 @@ impl TraceReader {
         if !self.skip_bad {
             return Err(error);
         }
-        self.skipped.count += 1;
-        if self.skipped.first.len() < KEPT_MESSAGES {
-            self.skipped.first.push(error.to_string());
-        }
+        self.skipped.add(&error);
         Ok(())
     }
 
@@ -420,7 +429,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::input::lines::LINE_LIMIT;
+    use crate::input::text_lines::LINE_LIMIT;
 
     /// Blocks of 100 tokens, milliseconds.
     fn format() -> TraceFormat {
@@ -497,6 +506,7 @@ mod tests {
             named_tokens: 600,
             session: Some("s".into()),
             key: Some("k".into()),
+            marks: Vec::new(),
             first256: Some("3ea9".into()),
         };
         let content = format!("\n{}\r\n  \n", line.replace('\n', " "));
@@ -601,7 +611,7 @@ mod tests {
         assert_eq!(records(&format(), &packed), records(&format(), content.repeat(2)));
         let (place, message) = refusal(&format(), &packed[..packed.len() - 12]);
         assert!(
-            place.starts_with("trace.jsonl:") && message.starts_with("cannot unpack the trace: "),
+            place.starts_with("trace.jsonl:") && message.starts_with("cannot unpack the file: "),
             "{message}"
         );
         // What cannot be read is not a bad line.
@@ -782,7 +792,7 @@ mod tests {
         let message = reader.read(&mut record).unwrap_err().to_string();
         assert!(message.ends_with("trace.jsonl:1: the line is longer than 64 MiB, the limit of one request"));
         let Source::Lines(lines) = &reader.source else { panic!("these are lines") };
-        assert!(lines.line.capacity() <= 2 * LINE_LIMIT + 2);
+        assert!(lines.text.line.capacity() <= 2 * LINE_LIMIT + 2);
         assert!(reader.read(&mut record).unwrap() && record.line == 2);
         assert!(!reader.read(&mut record).unwrap());
     }
