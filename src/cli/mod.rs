@@ -1,8 +1,10 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
 mod convert;
+mod diff;
 mod fit;
 mod list;
+mod logged;
 mod output;
 mod recommend;
 mod replay;
@@ -38,6 +40,7 @@ What is the provider doing?
   fit          Fit its unknown numbers to observations, and rank rival hypotheses
 
 What is in my requests?
+  diff         Find where two requests part, or where the prefixes of a log broke
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -66,6 +69,7 @@ enum Verb {
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
+    Diff(diff::Diff),
     Convert(convert::Convert),
     List(list::List),
 }
@@ -203,6 +207,7 @@ pub fn main() -> i32 {
         Verb::Recommend(recommend) => recommend.answer(),
         Verb::Sensitivity(sensitivity) => sensitivity.answer(),
         Verb::Fit(fit) => fit.answer(),
+        Verb::Diff(diff) => diff.answer(),
         Verb::Convert(convert) => convert.answer(),
         Verb::List(list) => list.answer(),
     };

@@ -22,6 +22,7 @@ pub mod rule;
 pub mod preflight;
 pub mod check;
 pub mod diff;
+pub mod breaks;
 pub mod statistics;
 pub mod metrics;
 pub mod sample;
