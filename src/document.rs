@@ -224,10 +224,22 @@ impl Document {
         })
     }
 
+    /// The origin of the value at a path, or of the nearest above it.
+    fn origin(&self, path: &KeyPath) -> Option<&Origin> {
+        (0..=path.0.len()).rev().find_map(|n| self.origins.get(&KeyPath(path.0[..n].to_vec())))
+    }
+
+    /// The file and line of the value at a path, or of the nearest above it; `None` if no file has it.
+    pub fn line(&self, path: &KeyPath) -> Option<(&str, usize)> {
+        match self.origin(path)? {
+            Origin::Line(file, line) => Some((file, *line)),
+            Origin::Named(_) => None,
+        }
+    }
+
     /// An error about the value at `path`, with the best-known place it came from.
     pub fn error(&self, path: &KeyPath, message: impl fmt::Display) -> Error {
-        let known = (0..=path.0.len()).rev().find_map(|n| self.origins.get(&KeyPath(path.0[..n].to_vec())));
-        match known {
+        match self.origin(path) {
             Some(Origin::Line(file, line)) => Error::input(format!("{file}:{line}: {path}"), message),
             Some(Origin::Named(name)) => Error::input(format!("{name}: {path}"), message),
             None if self.file.is_empty() => Error::input(path, message),

@@ -1,7 +1,8 @@
 //! The questions: a run, a sweep, a recommendation; and the answers, written as CSV.
 //!
 //! Reading order: a [`scenario`] is a TOML file, whose paths are the [`axes`] of a sweep, and of which
-//! [`coupling`] says whether it can be sampled; [`preflight`] warns before a run whose answer is certain;
+//! [`coupling`] says whether it can be sampled; a [`rule`] is what can be wrong with requests, of which [`preflight`]
+//! warns before a run whose answer is certain, and for which [`check`] looks in a user's own requests;
 //! [`run`] plays one replication into one row of [`metrics`], with the intervals of [`statistics`], or of a
 //! [`sample`], and its requests one by one into a log of [`requests`], or into a trace ([`trace_log`];
 //! [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`] in
@@ -17,7 +18,9 @@
 pub mod coupling;
 pub mod scenario;
 pub mod axes;
+pub mod rule;
 pub mod preflight;
+pub mod check;
 pub mod statistics;
 pub mod metrics;
 pub mod sample;

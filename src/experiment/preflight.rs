@@ -7,54 +7,93 @@ use crate::client::reaction::AfterMiss;
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::{HeadChanges, Volatility};
 use crate::client::workload::Workload;
+use crate::document::KeyPath;
 use crate::experiment::coupling;
+use crate::experiment::rule::Rule;
 use crate::experiment::scenario::{Loaded, Scenario};
 use crate::provider::profile::Provider;
-use crate::provider::routing::{KeyRole, Overflow, Routing, Rule};
+use crate::provider::routing::{self, KeyRole, Overflow, Routing};
 use crate::provider::write::{Semantics, Write};
 use crate::random::Quantity;
 use crate::units::{Span, Tokens};
 
-/// One sentence for each thing a user should know before reading the results: what holds at first, then what further
-/// things every change of the provider brings.
+/// Something a user should know before reading the results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The rule that it falls under.
+    pub rule: Rule,
+    /// The path of the scenario that it is about.
+    pub path: KeyPath,
+    /// One sentence.
+    pub words: String,
+}
+
+/// The words of all warnings.
 pub fn warnings(loaded: &Loaded) -> Vec<String> {
-    let mut known = warnings_at_first(loaded);
-    for regime in &loaded.scenario.regime {
+    known(loaded).into_iter().map(|warning| warning.words).collect()
+}
+
+/// Everything a user should know: what holds at first, then what further things every change of the provider brings.
+pub fn known(loaded: &Loaded) -> Vec<Warning> {
+    let mut known = known_at_first(loaded);
+    for (number, regime) in loaded.scenario.regime.iter().enumerate() {
         let mut later = loaded.clone();
         later.scenario.provider = regime.provider.clone();
-        let mut further = warnings_at_first(&later);
+        let mut further = known_at_first(&later);
         further.retain(|warning| !known.contains(warning));
-        known.extend(further.into_iter().map(|warning| format!("after the first {}: {warning}", regime.at)));
+        known.extend(further.into_iter().map(|Warning { rule, words, .. }| {
+            let path = KeyPath::from_iter(["regime", &number.to_string()]);
+            Warning { rule, path, words: format!("after the first {}: {words}", regime.at) }
+        }));
     }
     known
 }
 
 /// What to know of the provider that holds from the start on.
-fn warnings_at_first(loaded: &Loaded) -> Vec<String> {
+fn known_at_first(loaded: &Loaded) -> Vec<Warning> {
     let client = &loaded.scenario.client;
-    let of_workload = |(name, workload): (&String, &Workload)| {
-        let notes = [
-            too_short(loaded, workload),
-            nothing_shared(loaded, workload),
-            key_per_call(loaded, workload),
-            scattered_turns(loaded, workload),
-            one_user(loaded, workload),
-            bucket_rate(loaded, workload),
-            ends_inside_blocks(loaded, workload),
-            arrivals_by_name_only(loaded, workload),
-            nothing_to_pause(workload),
-            no_marks(loaded, workload),
-            nothing_to_continue(loaded, workload),
-        ];
-        let name = name.clone();
-        notes.into_iter().flatten().map(move |note| format!("workload `{name}`: {note}"))
+    let about = |rule, keys: [&str; 2], words: Option<String>| {
+        words.map(|words| Warning { rule, path: KeyPath::from_iter(keys), words })
     };
-    let general =
-        [other_retention(loaded), shortest_by_default(loaded), low_floor(loaded), relative_prices(loaded)];
+    let general = [
+        about(Rule::LimitedAnswer, ["client", "retention"], other_retention(loaded)),
+        about(Rule::ImplicitRetention, ["client", "retention"], shortest_by_default(loaded)),
+        about(Rule::NothingShared, ["provider", "write"], low_floor(loaded)),
+        about(Rule::LimitedAnswer, ["provider", "model"], relative_prices(loaded)),
+    ];
     let sampled =
         loaded.scenario.sampled().map(|share| coupling::notes(client, &loaded.scenario.provider, share));
-    let general = general.into_iter().flatten().chain(sampled.into_iter().flatten());
-    general.chain(client.workload.iter().flat_map(of_workload)).collect()
+    let path = KeyPath::from_iter(["sample"]);
+    let sampled = sampled.into_iter().flatten();
+    let sampled =
+        sampled.map(|words| Warning { rule: Rule::LimitedAnswer, path: path.clone(), words });
+    let general = general.into_iter().flatten().chain(sampled);
+    let of_workloads = client.workload.iter().flat_map(|(name, workload)| of_workload(loaded, name, workload));
+    general.chain(of_workloads).collect()
+}
+
+/// What to know of a workload.
+fn of_workload(loaded: &Loaded, name: &str, workload: &Workload) -> Vec<Warning> {
+    let notes = [
+        (Rule::BelowMinimum, too_short(loaded, workload)),
+        (Rule::VolatileHead, changing_head(workload)),
+        (Rule::NothingShared, nothing_shared(loaded, workload)),
+        (Rule::KeyPerCall, key_per_call(loaded, workload)),
+        (Rule::ScatteredSession, scattered_turns(loaded, workload)),
+        (Rule::NoEffect, one_user(loaded, workload)),
+        (Rule::HotKey, hot_key(loaded, workload)),
+        (Rule::ColdKey, cold_key(loaded, workload)),
+        (Rule::LimitedAnswer, ends_inside_blocks(loaded, workload)),
+        (Rule::LimitedAnswer, arrivals_by_name_only(loaded, workload)),
+        (Rule::NoEffect, nothing_to_pause(workload)),
+        (Rule::NoMarks, no_marks(loaded, workload)),
+        (Rule::NoEffect, nothing_to_continue(loaded, workload)),
+    ];
+    let path = KeyPath::from_iter(["client", "workload", name]);
+    let warning = |(rule, note): (Rule, Option<String>)| {
+        note.map(|note| Warning { rule, path: path.clone(), words: format!("workload `{name}`: {note}") })
+    };
+    notes.into_iter().filter_map(warning).collect()
 }
 
 /// A swept bucket count that no key depends on: for a sweep alone.
@@ -87,17 +126,22 @@ fn other_retention(loaded: &Loaded) -> Option<String> {
         .then(|| format!("{rules_it_out} the default retention `{default}`: `{applies}` applies"))
 }
 
+/// The policy in force for who asks for none, if it is the shortest there is, and the longer ones.
+pub fn longer_than_implicit(provider: &Provider, zero_data_retention: bool) -> Option<(&str, Vec<&str>)> {
+    let applies = provider.policy(None, zero_data_retention).ok()?;
+    let mean = |policy: &str| provider.retention.lifetime[policy].mean();
+    let offered = provider.offered(zero_data_retention);
+    let longer: Vec<_> = offered.iter().copied().filter(|policy| mean(policy) > mean(applies)).collect();
+    (!longer.is_empty() && offered.len() == longer.len() + 1).then_some((applies, longer))
+}
+
 /// A retention that nobody chose, and that is the shortest there is.
 fn shortest_by_default(loaded: &Loaded) -> Option<String> {
     let Scenario { client, provider, .. } = &loaded.scenario;
-    let applies = provider.policy(None, client.zero_data_retention).ok()?;
-    let mean = |policy: &str| provider.retention.lifetime[policy].mean();
-    let offered = provider.offered(client.zero_data_retention);
-    let longer = offered.iter().filter(|policy| mean(policy) > mean(applies));
-    let longer: Vec<_> = longer.map(|policy| format!("`{policy}`")).collect();
-    let is_shortest = !longer.is_empty() && offered.len() == longer.len() + 1;
+    let (applies, longer) = longer_than_implicit(provider, client.zero_data_retention)?;
+    let longer: Vec<_> = longer.iter().map(|policy| format!("`{policy}`")).collect();
     let unchosen = |workload: &Workload| workload.retention.is_none() && client.retention.is_none();
-    (is_shortest && client.workload.values().any(unchosen)).then(|| {
+    client.workload.values().any(unchosen).then(|| {
         format!(
             "retention is left implicit: `{applies}` ({}) applies, though {} is supported: set client.retention",
             provider.retention.lifetime[applies],
@@ -210,13 +254,23 @@ fn too_short(loaded: &Loaded, workload: &Workload) -> Option<String> {
     })
 }
 
+/// Whether independent calls begin with something of their own.
+fn has_changing_head(workload: &Workload) -> bool {
+    let Volatility { head_tokens, head_changes, .. } = workload.volatility;
+    workload.shared_prefix.is_some() && head_tokens > 0 && head_changes == HeadChanges::Call
+}
+
+fn changing_head(workload: &Workload) -> Option<String> {
+    has_changing_head(workload).then(|| "its head changes with every call: there can be no hits".into())
+}
+
 fn nothing_shared(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let SharedPrefix { prefix_tokens, tail_tokens, tails, .. } = workload.shared_prefix.as_ref()?;
     let write: &Write = &loaded.scenario.provider.write;
     let (shortest, longest) = tail_tokens.support();
-    let Volatility { head_tokens, head_changes, .. } = workload.volatility;
-    if head_tokens > 0 && head_changes == HeadChanges::Call {
-        return Some("its head changes with every call: there can be no hits".into());
+    let Volatility { head_tokens, .. } = workload.volatility;
+    if has_changing_head(workload) {
+        return None;
     }
     if *tails == 0 && longest != Some(0) {
         if write.semantics == Semantics::WholeBody {
@@ -248,9 +302,8 @@ fn key_per_call(loaded: &Loaded, workload: &Workload) -> Option<String> {
     })
 }
 
-/// Buckets that run above the limit, or that cool down between two requests.
-fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
-    let Routing { rule, overflow, limit_rpm, .. } = loaded.scenario.provider.routing;
+/// Requests a minute that each key of a workload gets, if their number is known.
+fn rate_of_a_key(loaded: &Loaded, workload: &Workload) -> Option<f64> {
     let keying = loaded.scenario.client.keying(workload);
     let keys = match keying.strategy {
         Strategy::Buckets => f64::from(keying.buckets),
@@ -262,12 +315,27 @@ fn bucket_rate(loaded: &Loaded, workload: &Workload) -> Option<String> {
         | Strategy::PerCall
         | Strategy::Recorded => return None,
     };
-    let rate = requests_per_minute(workload)? / keys;
-    if rule == Rule::Home && overflow != Overflow::None && rate > f64::from(limit_rpm) {
-        return Some(format!(
+    Some(requests_per_minute(workload)? / keys)
+}
+
+/// Keys that run above the limit.
+fn hot_key(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    let Routing { rule, overflow, limit_rpm, .. } = loaded.scenario.provider.routing;
+    let rate = rate_of_a_key(loaded, workload)?;
+    let is_hot = rule == routing::Rule::Home && overflow != Overflow::None && rate > f64::from(limit_rpm);
+    is_hot.then(|| {
+        format!(
             "each key gets {rate:.1} requests a minute, above the limit of {limit_rpm}: expect overflow, cheap only where the next machines stay warm"
-        ));
+        )
+    })
+}
+
+/// Keys that cool down between two requests.
+fn cold_key(loaded: &Loaded, workload: &Workload) -> Option<String> {
+    if hot_key(loaded, workload).is_some() {
+        return None;
     }
+    let rate = rate_of_a_key(loaded, workload)?;
     let law = &loaded.scenario.provider.retention.lifetime[loaded.policy(workload)];
     let gap = Span::from_seconds_f64(60.0 / rate);
     (gap.units() as f64 > law.mean()).then(|| {

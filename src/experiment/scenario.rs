@@ -226,6 +226,11 @@ impl Loaded {
         }
     }
 
+    /// The file and line of the value at a path, or of the nearest above it; `None` if no file has it.
+    pub fn line(&self, path: &KeyPath) -> Option<(&str, usize)> {
+        self.document.line(path)
+    }
+
     /// A digest of everything the results follow from: the scenario's values and the bytes of its traces.
     pub fn fingerprint(&self) -> Result<u64> {
         let text = serde_json::to_string(&self.scenario).map_err(|error| Error::input(&self.name, error))?;

@@ -71,6 +71,8 @@ pub struct Part {
     pub ends_message: bool,
     /// Whether the client marked its end (`prompt_cache_breakpoint`, `cache_control`).
     pub marked: bool,
+    /// The `phase` of the assistant's message that begins with it, a word of the API's (`commentary`, `final_answer`).
+    pub phase: Option<String>,
 }
 
 /// What a part says.
@@ -123,7 +125,15 @@ impl Part {
     /// A part with words, in the middle of nothing.
     pub fn text(path: impl Into<String>, role: Role, text: impl Into<String>) -> Self {
         let content = Content::Text(text.into());
-        Self { path: path.into(), role, content, opens_message: false, ends_message: false, marked: false }
+        Self {
+            path: path.into(),
+            role,
+            content,
+            opens_message: false,
+            ends_message: false,
+            marked: false,
+            phase: None,
+        }
     }
 }
 
