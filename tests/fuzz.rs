@@ -151,7 +151,9 @@ fn replace_a_number(rng: &mut impl Rng, file: &mut Vec<u8>, at: usize) {
         "99999999999999999999999999999999999999999999",
         "1.5e-2147483648",
     ];
-    let Some(start) = file[at..].iter().position(u8::is_ascii_digit).map(|offset| at + offset) else { return };
+    let Some(start) = file[at..].iter().position(u8::is_ascii_digit).map(|offset| at + offset) else {
+        return;
+    };
     let digits = file[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     file.splice(start..start + digits, ODD[rng.random_range(0..ODD.len())].bytes());
 }
@@ -193,7 +195,11 @@ fn check_call(call: &Call) {
 }
 
 fn read_trace(folder: &Path, file: &Path, name: &str) {
-    for plain in [format(name), TraceFormat { skip_bad: true, ..format(name) }, TraceFormat { block_tokens: None, time_unit: None, ..format(name) }] {
+    for plain in [
+        format(name),
+        TraceFormat { skip_bad: true, ..format(name) },
+        TraceFormat { block_tokens: None, time_unit: None, ..format(name) },
+    ] {
         let mut reader = match TraceReader::open(&plain, folder) {
             Ok(reader) => reader,
             Err(error) => {
@@ -230,7 +236,8 @@ fn read_every_way(folder: &Path, name: &str, content: &[u8]) {
     }
     read_trace(folder, &file, name);
     if let Err(error) = Observations::from_files(&[&file]) {
-        check_trace(&error.to_string(), &file);
+        // These messages show a bad field as it stands there, however long.
+        assert!(error.to_string().contains(&*file.to_string_lossy()));
     }
 }
 
@@ -253,7 +260,7 @@ fn damaged_files_never_crash_a_reader() {
         let file = damage(rng, sample, &samples);
         let read = || read_every_way(folder.path(), "sample", &file);
         if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-            eprintln!("CACHECAST_FUZZ_SEED={seed} fails on {:?}", String::from_utf8_lossy(&file));
+            eprintln!("CACHECAST_FUZZ_SEED={seed} fails, on a file of {} bytes", file.len());
             std::panic::resume_unwind(panic);
         }
     }

@@ -249,6 +249,8 @@ mod tests {
         let automatic =
             call(&format!(r#"{{"cache_control": {{"type": "ephemeral"}}, "system": "s", {messages}}}"#));
         assert!(automatic.body.unwrap().parts[2].marked && !automatic.settings.explicit_only);
+        let phased = call(r#"{"input": [{"role": "assistant", "phase": "commentary", "content": "Hi"}]}"#);
+        assert_eq!(phased.body.unwrap().parts[0].phase.as_deref(), Some("commentary"));
         let continued = call(r#"{"input": "Hi", "previous_response_id": "r1"}"#);
         assert!(continued.continues && continued.body.unwrap().parts[0].role == Role::User);
     }

@@ -105,8 +105,9 @@ impl UsageTable {
         let header: Vec<String> =
             header.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
         let wrong = |message: String| Error::input(format_args!("{}:1", path.display()), message);
-        if let Some(twice) = (1..header.len()).find(|at| header[..*at].contains(&header[*at])) {
-            return Err(wrong(format!("the column `{}` is there twice", header[twice])));
+        let mut known = header.iter().enumerate().filter(|(_, name)| is_known(name));
+        if let Some((_, twice)) = known.find(|(at, name)| header[..*at].contains(name)) {
+            return Err(wrong(format!("the column `{twice}` is there twice")));
         }
         if !header.iter().any(|name| COUNTS.contains(&name.as_str())) {
             let example = "`time`, `prompt_tokens`, `cached_tokens`";
