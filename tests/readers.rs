@@ -144,6 +144,19 @@ fn a_chain_of_responses_is_a_session() {
 }
 
 #[test]
+fn a_response_is_usage_without_a_body() {
+    let line = format!(
+        r#"{{"id": "r1", "object": "response", "created_at": 5, "model": "m", "instructions": "Be kind.", "tools": [], "output": [], "previous_response_id": null, "usage": {USAGE}}}"#
+    );
+    let (kind, calls) = read(format!(
+        "{line}\n{}",
+        line.replace("null", "\"r1\"").replace("\"id\": \"r1\"", "\"id\": \"r2\"")
+    ));
+    assert_eq!((kind, calls[0].time, calls[0].body.is_none()), (LogKind::Log, millis(5000), true));
+    assert_eq!(calls.iter().map(|call| call.session.as_deref()).collect::<Vec<_>>(), [Some("r1"); 2]);
+}
+
+#[test]
 fn failed_calls_are_left_out_and_counted() {
     let lines = [
         format!(r#"{{"time": 1, "request": {BODY}, "error": {{"message": "secret"}}}}"#),

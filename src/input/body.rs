@@ -34,7 +34,8 @@ const SETTINGS: [(&[&str], &str, &str); 9] = [
 pub(super) fn is_body(fields: &Fields<'_>) -> bool {
     let sent = |name: &str| fields.get(name).is_some_and(|value| value.get().starts_with(['[', '"']));
     let list = |name: &str| fields.get(name).is_some_and(|value| value.get().starts_with('['));
-    list("messages") || sent("input") || sent("instructions")
+    // A response repeats the instructions and tools of its request, but not the input.
+    list("messages") || sent("input") || sent("instructions") && !fields.has("output")
 }
 
 /// Reads a body into a call: its parts, settings and key.

@@ -78,7 +78,8 @@ impl LogKind {
     fn may_hold(self, other: Self, forced: bool) -> bool {
         let logs = [Self::Request, Self::Log, Self::Gateway];
         let one_of_logs = logs.contains(&self) && logs.contains(&other);
-        self == other || one_of_logs && (forced || other == Self::Request)
+        let body_in_log = self == Self::Log && other == Self::Request;
+        self == other || body_in_log || one_of_logs && forced
     }
 }
 
