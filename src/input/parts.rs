@@ -101,6 +101,20 @@ impl Parts {
         self.ttl = self.ttl.take().or(ttl.or(default).map(String::from));
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Notes the phase of the message that begins with a part. A word of the API's is short; anything else is no phase.
+    pub fn phase(&mut self, first: usize, message: &Value) {
+        let word =
+            |text: &&str| text.len() <= 32 && text.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+        if let Some(part) = self.parts.get_mut(first) {
+            part.phase = message.get("phase").and_then(Value::as_str).filter(word).map(String::from);
+        }
+    }
+
     /// Marks the last part.
     pub fn mark_last(&mut self) {
         if let Some(last) = self.parts.last_mut() {
