@@ -11,6 +11,7 @@ mod replay;
 mod run;
 mod sensitivity;
 mod sweep;
+mod what_if;
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ const HELP: &str = "\
 What will happen?
   run          Play one scenario and print its numbers with their intervals
   sweep        Play every variant of a scenario and write CSVs of hit ratio and latency
-  replay       Play a recorded trace against a provider
+  replay       Play a recorded trace, or a log of your own, under its choices and under others
 
 What should I do?
   recommend    The best of a client's choices, and what it costs if the provider is not what it seems

@@ -32,6 +32,7 @@ pub mod requests;
 pub mod convert;
 pub mod trace_log;
 pub mod sweep;
+pub mod what_if;
 pub mod lifetimes;
 pub mod play;
 pub mod unknown_lifetime;
