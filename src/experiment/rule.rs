@@ -359,7 +359,10 @@ mod tests {
         for (index, rule) in Rule::ALL.into_iter().enumerate() {
             let row = rule.row();
             assert_eq!(rule.to_string(), format!("CC{:03}", index + 1));
-            assert_eq!([rule.to_string(), row.name.to_string()].map(|text| text.parse()), [Ok(rule); 2]);
+            assert_eq!(
+                [rule.to_string(), row.name.to_string()].map(|text| text.parse::<Rule>()),
+                [Ok(rule), Ok(rule)]
+            );
             assert!(row.what.len() > 20 && row.fix.len() > 20 && row.source.len() > 20, "{rule}");
         }
         let unknown = "hot-keys".parse::<Rule>().unwrap_err();

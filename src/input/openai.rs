@@ -72,7 +72,9 @@ pub(super) fn item(parts: &mut Parts, path: &str, item: &Value) -> Parsed<()> {
         }
         parts.mark(item);
         Ok(())
-    })
+    })?;
+    parts.phase(item);
+    Ok(())
 }
 
 /// Who speaks in an item.

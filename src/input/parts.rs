@@ -65,6 +65,14 @@ impl Parts {
         Ok(())
     }
 
+    /// Notes the phase of the message that came last.
+    pub fn phase(&mut self, message: &Value) {
+        let Some(phase) = message.get("phase").and_then(Value::as_str) else { return };
+        if let Some(first) = self.parts.iter_mut().rfind(|part| part.opens_message) {
+            first.phase = Some(phase.to_string());
+        }
+    }
+
     /// A text.
     pub fn text(&mut self, path: impl Into<String>, role: Role, text: impl Into<String>) {
         self.parts.push(Part::text(path, role, text));

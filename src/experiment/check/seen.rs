@@ -50,7 +50,12 @@ impl Piece {
             Content::Text(text) => digest(text),
             Content::Sized { tokens, digest } => fold(*digest, u64::from(*tokens)),
         };
-        Self { role: part.role, content, phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1), end }
+        Self {
+            role: part.role,
+            content,
+            phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1),
+            end,
+        }
     }
 
     /// Whether the same is said by the same, whatever its phase and its place.
@@ -73,7 +78,10 @@ impl<'a> Seen<'a> {
         place: Place,
         has_settings: bool,
     ) -> Self {
-        let parts = call.body.as_ref().map_or([].as_slice(), |body| body.parts.as_slice());
+        // The end of a prompt alone says nothing of its beginning.
+        let body = call.body.as_ref().filter(|_| !call.continues);
+        let parts = body.map_or([].as_slice(), |body| body.parts.as_slice());
+        let has_settings = has_settings && call.body.is_some();
         let pieces = parts.iter().zip(&rendered.ends).map(|(part, end)| Piece::new(part, *end)).collect();
         let leads = |part: &&Part| matches!(part.role, Role::Tools | Role::Developer);
         let counted = rendered.tokens.len() as Tokens;
