@@ -144,6 +144,19 @@ fn a_chain_of_responses_is_a_session() {
 }
 
 #[test]
+fn a_response_is_usage_without_a_body() {
+    let line = format!(
+        r#"{{"id": "r1", "object": "response", "created_at": 5, "model": "m", "instructions": "Be kind.", "tools": [], "output": [], "previous_response_id": null, "usage": {USAGE}}}"#
+    );
+    let (kind, calls) = read(format!(
+        "{line}\n{}",
+        line.replace("null", "\"r1\"").replace("\"id\": \"r1\"", "\"id\": \"r2\"")
+    ));
+    assert_eq!((kind, calls[0].time, calls[0].body.is_none()), (LogKind::Log, millis(5000), true));
+    assert_eq!(calls.iter().map(|call| call.session.as_deref()).collect::<Vec<_>>(), [Some("r1"); 2]);
+}
+
+#[test]
 fn failed_calls_are_left_out_and_counted() {
     let lines = [
         format!(r#"{{"time": 1, "request": {BODY}, "error": {{"message": "secret"}}}}"#),
@@ -177,6 +190,8 @@ fn a_table_under_many_names() {
         assert!(calls.next_call().unwrap().is_none());
         assert_eq!(calls.without_usage(), 1);
     }
+    let crlf = "time,prompt_tokens\r\n1,5\r\n2,6\r\n";
+    assert_eq!(read(crlf).1.iter().map(|call| call.line).collect::<Vec<_>>(), [2, 3]);
     let anthropic = "ts;input_tokens;cache_read_input_tokens;cache_creation_input_tokens\n5;10;80;20\n";
     let usage = read(anthropic).1[0].usage;
     assert_eq!(
@@ -331,4 +346,190 @@ fn an_open_quote_does_not_fill_the_memory() {
         message.ends_with("cannot read the file: a row is longer than 64 MiB: a quote may be open"),
         "{message}"
     );
+}
+
+#[test]
+fn a_gateway_log_of_litellm() {
+    let line = r#"{"request_id": "1", "call_type": "acompletion", "startTime": "2026-01-31 00:00:00.5", "endTime": "2026-01-31 00:00:02",
+        "completionStartTime": "2026-01-31T00:00:01Z", "model": "gpt-5", "prompt_tokens": 2000, "completion_tokens": 7,
+        "messages": {}, "cache_hit": "False", "session_id": "s", "status": "success",
+        "metadata": {"usage_object": {"prompt_tokens": 2000, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 1920}}}}"#
+        .replace('\n', " ");
+    let (kind, calls) = read(&line);
+    let call = &calls[0];
+    assert_eq!((kind, call.time, call.body.is_none()), (LogKind::Gateway, millis(1_769_817_600_500), true));
+    assert_eq!((call.ttft, call.total), (Some(Span(500_000_000)), Some(Span(1_500_000_000))));
+    assert_eq!((call.usage.cached_tokens, call.session.as_deref()), (Some(1920), Some("s")));
+    let kept = line.replace(
+        "\"messages\": {}",
+        r#""messages": [{"role": "user", "content": "Hi"}], "model_parameters": {"tools": [{"name": "f"}]}"#,
+    );
+    assert_eq!(texts(&read(kept).1[0]), r#"{"name":"f"}|Hi"#);
+    let payload =
+        r#"{"standard_logging_object": {"startTime": 1769817600.5, "prompt_tokens": 5, "trace_id": "t"}}"#;
+    assert_eq!(read(payload).1[0].session.as_deref(), Some("t"));
+    let own = line.replace("\"False\"", "\"True\"");
+    let sample = sample(format!("{own}\n{line}"));
+    let mut calls = Calls::open(&sample.path, None, false).unwrap();
+    assert_eq!((calls.next_call().unwrap().unwrap().line, calls.without_usage()), (2, 1));
+}
+
+#[test]
+fn a_gateway_log_of_openrouter() {
+    let line = r#"{"data": {"id": "gen-1", "created_at": "2026-01-31T00:00:00.5+00:00", "model": "m", "tokens_prompt": 1900,
+        "native_tokens_prompt": 2000, "native_tokens_cached": 1920, "native_tokens_completion": 7, "usage": 0.01,
+        "latency": 500, "generation_time": 1200, "session_id": null}}"#
+        .replace('\n', " ");
+    for line in [&line, &line[9..line.len() - 1]] {
+        let (kind, calls) = read(line);
+        let usage = calls[0].usage;
+        assert_eq!(
+            (kind, usage.prompt_tokens, usage.cached_tokens),
+            (LogKind::Gateway, Some(2000), Some(1920))
+        );
+        assert_eq!((calls[0].ttft, calls[0].total), (Some(Span(500_000_000)), Some(Span(1_700_000_000))));
+        assert_eq!((calls[0].time, calls[0].session.as_deref()), (millis(1_769_817_600_500), None));
+    }
+}
+
+/// A line of a rollout, so many seconds after 00:00:00.
+fn noted(second: u32, kind: &str, payload: &str) -> String {
+    format!(r#"{{"timestamp": "1970-01-01T00:00:{second:02}Z", "type": "{kind}", "payload": {payload}}}"#)
+}
+
+fn counted(second: u32, total: u32, last: u32, cached: u32) -> String {
+    let payload = format!(
+        r#"{{"type": "token_count", "info": {{"total_token_usage": {{"input_tokens": {total}}}, "last_token_usage":
+        {{"input_tokens": {last}, "cached_input_tokens": {cached}, "output_tokens": 3}}}}}}"#
+    );
+    noted(second, "event_msg", &payload.replace('\n', " "))
+}
+
+#[test]
+fn a_rollout_of_codex() {
+    let said = |role: &str, text: &str| {
+        format!(
+            r#"{{"type": "message", "role": "{role}", "content": [{{"type": "input_text", "text": "{text}"}}]}}"#
+        )
+    };
+    let lines = [
+        noted(0, "session_meta", r#"{"id": "s1", "base_instructions": {"text": "Base."}}"#),
+        noted(0, "turn_context", r#"{"model": "gpt-5-codex", "effort": "high"}"#),
+        noted(1, "response_item", &said("user", "Hello")),
+        noted(1, "event_msg", r#"{"type": "token_count", "info": null}"#),
+        noted(2, "response_item", r#"{"type": "reasoning", "summary": [], "encrypted_content": "abcdef"}"#),
+        noted(
+            3,
+            "response_item",
+            r#"{"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}"#,
+        ),
+        counted(3, 100, 100, 0),
+        noted(5, "response_item", r#"{"type": "function_call_output", "call_id": "c", "output": "42"}"#),
+        counted(5, 100, 100, 0),
+        noted(6, "response_item", &said("assistant", "Done")),
+        counted(7, 230, 130, 100),
+        noted(8, "compacted", r#"{"message": "Summary."}"#),
+        noted(9, "response_item", &said("user", "More")),
+        noted(10, "response_item", &said("assistant", "Wait")),
+        noted(11, "response_item", &said("user", "No")),
+        noted(12, "response_item", &said("assistant", "Well")),
+        counted(13, 300, 70, 0),
+    ];
+    let (kind, calls) = read(lines.join("\n"));
+    assert_eq!((kind, calls.len()), (LogKind::Codex, 3));
+    let facts: Vec<_> =
+        calls.iter().map(|call| (call.line, call.time.unwrap(), call.usage.prompt_tokens)).collect();
+    let at = |second: u64| millis(second * 1000).unwrap();
+    assert_eq!(facts, [(3, at(1), Some(100)), (8, at(5), Some(130)), (15, at(11), Some(70))]);
+    assert_eq!(texts(&calls[0]), "Base.|Hello");
+    let call = r#"{"type":"function_call","name":"f","arguments":"{}","call_id":"c"}"#;
+    assert_eq!(texts(&calls[1]), format!("Base.|Hello|[1]|{call}|42"));
+    assert_eq!(texts(&calls[2]), "Base.|Summary.|More|Wait|No");
+    assert_eq!((calls[0].session.as_deref(), calls[0].key.as_deref()), (Some("s1"), Some("s1")));
+    assert_eq!((calls[1].usage.cached_tokens, calls[1].total), (Some(100), Some(Span::from_seconds(2))));
+    assert_eq!(calls[0].settings.prefix["reasoning.effort"], "high");
+    let nothing = [&lines[0], &lines[1]].map(String::as_str).join("\n");
+    assert!(refusal(nothing).starts_with("sample: holds no call: it was read as a rollout of Codex"));
+    let wrong = lines.join("\n").replace("\"cached_input_tokens\": 100", "\"cached_input_tokens\": 500");
+    assert!(refusal(wrong).starts_with("sample:11: the line: 500 cached tokens of a prompt of 130"));
+}
+
+/// A line of a Claude Code session.
+fn written(second: u32, kind: &str, ids: [&str; 2], message: &str) -> String {
+    let [uuid, parent] = ids;
+    let parent = if parent.is_empty() { "null".into() } else { format!("\"{parent}\"") };
+    format!(
+        r#"{{"type": "{kind}", "sessionId": "s1", "uuid": "{uuid}", "parentUuid": {parent}, "isSidechain": false, "timestamp": "1970-01-01T00:00:{second:02}.000Z", "message": {message}}}"#
+    )
+}
+
+fn answer(id: &str, block: &str, read: u32) -> String {
+    format!(
+        r#"{{"role": "assistant", "id": "{id}", "model": "claude-opus-5", "content": [{block}], "usage": {{"input_tokens": 4, "cache_read_input_tokens": {read}, "cache_creation_input_tokens": 50, "output_tokens": 9, "cache_creation": {{"ephemeral_1h_input_tokens": 50}}}}}}"#
+    )
+}
+
+#[test]
+fn a_session_of_claude_code() {
+    let user = |text: &str| format!(r#"{{"role": "user", "content": "{text}"}}"#);
+    let result =
+        r#"{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "42"}]}"#;
+    let text = |text: &str| format!(r#"{{"type": "text", "text": "{text}"}}"#);
+    let call = r#"{"type": "tool_use", "id": "t", "name": "f", "input": {}}"#;
+    let lines = [
+        r#"{"type": "summary", "summary": "x", "leafUuid": "z"}"#.to_string(),
+        written(1, "user", ["a", ""], &user("Hello")),
+        written(2, "assistant", ["b", "a"], &answer("m1", &text("Let me see"), 0)),
+        written(3, "assistant", ["c", "b"], &answer("m1", call, 0)),
+        written(4, "user", ["d", "c"], result),
+        written(6, "assistant", ["e", "d"], &answer("m2", &text("It is 42"), 54)),
+        written(7, "user", ["f", "e"], &user("Wrong way")),
+        written(8, "assistant", ["g", "f"], &answer("m3", &text("Oh"), 90)),
+        written(9, "user", ["h", "e"], &user("Right way")),
+        written(10, "assistant", ["i", "h"], &answer("m4", &text("Ah"), 90)),
+        written(10, "assistant", ["j", "h"], &answer("m1", &text("again"), 0)),
+        r#"{"type": "system", "subtype": "compact_boundary", "sessionId": "s1", "uuid": "k", "parentUuid": null}"#.into(),
+        written(12, "user", ["l", "k"], &user("Summary")),
+        written(13, "assistant", ["m", "l"], &answer("m5", &text("Yes"), 0)),
+    ];
+    let (kind, calls) = read(lines.join("\n"));
+    assert_eq!((kind, calls.len()), (LogKind::ClaudeCode, 5));
+    let prompts: Vec<_> = calls.iter().map(texts).collect();
+    let call = r#"{"type":"tool_use","name":"f","input":{}}"#;
+    let wanted = [
+        "Hello".to_string(),
+        format!("Hello|Let me see|{call}|42"),
+        format!("Hello|Let me see|{call}|42|It is 42|Wrong way"),
+        format!("Hello|Let me see|{call}|42|It is 42|Right way"),
+        "Summary".to_string(),
+    ];
+    assert_eq!(prompts, wanted);
+    assert_eq!(calls.iter().map(|call| call.line).collect::<Vec<_>>(), [2, 5, 7, 9, 13]);
+    let first = &calls[0];
+    assert_eq!((first.time, first.total), (millis(1000), Some(Span::from_seconds(2))));
+    assert_eq!((first.usage.prompt_tokens, calls[1].usage.prompt_tokens), (Some(54), Some(108)));
+    assert_eq!((first.session.as_deref(), first.settings.retention.as_deref()), (Some("s1"), Some("1h")));
+    let flags = |call: &Call| -> Vec<_> {
+        let parts = &call.body.as_ref().unwrap().parts;
+        parts.iter().map(|part| (part.opens_message, part.ends_message, part.marked)).collect()
+    };
+    let one = (true, true, false);
+    assert_eq!(flags(&calls[1]), [one, (true, false, false), (false, true, false), (true, true, true)]);
+}
+
+#[test]
+fn agents_of_claude_code_are_sessions_of_their_own() {
+    let user = r#"{"role": "user", "content": "Go"}"#;
+    let text = r#"{"type": "text", "text": "ok"}"#;
+    let agent =
+        |line: String| line.replace("\"isSidechain\": false", "\"isSidechain\": true, \"agentId\": \"x\"");
+    let lines = [
+        written(1, "user", ["a", ""], user),
+        agent(written(2, "user", ["b", ""], user)),
+        written(3, "assistant", ["c", "a"], &answer("m1", text, 0)),
+        agent(written(4, "assistant", ["d", "b"], &answer("m2", text, 0))),
+    ];
+    let (_, calls) = read(lines.join("\n"));
+    let facts: Vec<_> = calls.iter().map(|call| (call.session.as_deref().unwrap(), texts(call))).collect();
+    assert_eq!(facts, [("s1", "Go".to_string()), ("s1/x", "Go".to_string())]);
 }

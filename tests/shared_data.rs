@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use cachecast::experiment::lifetimes::obstacle;
 use cachecast::experiment::run::{replicate, replicate_lifetimes};
 use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::input::calls::{Calls, LogKind};
 use cachecast::provider::profile::{Profile, Provider};
 use cachecast::simulation::outcome::Outcome;
-use cachecast::units::Span;
+use cachecast::units::{SimTime, Span};
 use sha2::{Digest, Sha256};
 
 fn shared(path: &str) -> PathBuf {
@@ -183,4 +184,19 @@ fn latency_defaults_lie_on_the_measured_trend() {
         rows += 1;
     }
     assert_eq!(rows, 16);
+}
+
+#[test]
+fn the_probe_reads_as_a_table_of_usage() {
+    let path = shared("data/openai-cache-probe/openai_cache_probe.csv");
+    let mut calls = Calls::open(&path, None, false).unwrap();
+    let read: Vec<_> = std::iter::from_fn(|| calls.next_call().unwrap()).collect();
+    assert_eq!((calls.kind(), read.len(), calls.without_usage()), (LogKind::UsageTable, 28, 14));
+    let hit = &read[3];
+    assert_eq!(
+        (hit.line, hit.prompt.as_deref(), hit.usage.cached_tokens),
+        (19, Some("a345bc1d93cc"), Some(1408))
+    );
+    assert_eq!((hit.time, hit.total), (Some(SimTime(1_761_899_629_014_782_000)), Some(Span(1_228_000_000))));
+    assert!(calls.passed_over().contains(&"strategy".to_string()));
 }

@@ -21,6 +21,7 @@ pub mod axes;
 pub mod rule;
 pub mod preflight;
 pub mod check;
+pub mod diff;
 pub mod statistics;
 pub mod metrics;
 pub mod sample;

@@ -34,7 +34,8 @@ const SETTINGS: [(&[&str], &str, &str); 9] = [
 pub(super) fn is_body(fields: &Fields<'_>) -> bool {
     let sent = |name: &str| fields.get(name).is_some_and(|value| value.get().starts_with(['[', '"']));
     let list = |name: &str| fields.get(name).is_some_and(|value| value.get().starts_with('['));
-    list("messages") || sent("input") || sent("instructions")
+    // A response repeats the instructions and tools of its request, but not the input.
+    list("messages") || sent("input") || sent("instructions") && !fields.has("output")
 }
 
 /// Reads a body into a call: its parts, settings and key.
@@ -249,6 +250,8 @@ mod tests {
         let automatic =
             call(&format!(r#"{{"cache_control": {{"type": "ephemeral"}}, "system": "s", {messages}}}"#));
         assert!(automatic.body.unwrap().parts[2].marked && !automatic.settings.explicit_only);
+        let phased = call(r#"{"input": [{"role": "assistant", "phase": "commentary", "content": "Hi"}]}"#);
+        assert_eq!(phased.body.unwrap().parts[0].phase.as_deref(), Some("commentary"));
         let continued = call(r#"{"input": "Hi", "previous_response_id": "r1"}"#);
         assert!(continued.continues && continued.body.unwrap().parts[0].role == Role::User);
     }

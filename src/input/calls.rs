@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::input::call::Call;
+use crate::input::claude_code::ClaudeCode;
+use crate::input::codex::Codex;
 use crate::input::detect::{classify, detect, open, whole};
 use crate::input::fields::Fields;
+use crate::input::gateway;
 use crate::input::request_log::{RequestLog, Step};
 use crate::input::text_lines::{Parsed, TextLines};
 use crate::input::trace::Skipped;
@@ -75,7 +78,8 @@ impl LogKind {
     fn may_hold(self, other: Self, forced: bool) -> bool {
         let logs = [Self::Request, Self::Log, Self::Gateway];
         let one_of_logs = logs.contains(&self) && logs.contains(&other);
-        self == other || one_of_logs && (forced || other == Self::Request)
+        let body_in_log = self == Self::Log && other == Self::Request;
+        self == other || body_in_log || one_of_logs && forced
     }
 }
 
@@ -113,6 +117,9 @@ struct Lines {
 #[derive(Debug)]
 enum Form {
     Log(RequestLog),
+    Gateway,
+    Codex(Codex),
+    ClaudeCode(ClaudeCode),
 }
 
 /// What is wrong, and whether reading can go on behind it.
@@ -180,7 +187,8 @@ impl Calls {
         &self.skipped
     }
 
-    /// Calls so far that were left out: they failed, or the log knows neither their request nor their usage.
+    /// Calls so far that were left out: they failed, or were broken off, or a gateway's own cache answered them, or the
+    /// log knows neither their request nor their usage.
     pub fn without_usage(&self) -> u64 {
         self.without_usage
     }
@@ -212,12 +220,14 @@ impl Reader {
         match kind {
             LogKind::Request => Ok(Self::Whole(Some(whole(path)?))),
             LogKind::Log => lines(Form::Log(RequestLog::default())),
+            LogKind::Gateway => lines(Form::Gateway),
+            LogKind::Codex => lines(Form::Codex(Codex::default())),
+            LogKind::ClaudeCode => lines(Form::ClaudeCode(ClaudeCode::default())),
             LogKind::UsageTable => Ok(Self::Table(Box::new(UsageTable::open(path)?))),
             LogKind::Trace => Err(Error::input(
                 path.display(),
                 "is a recorded trace (`timestamp`, `input_length`), not a log of calls: `cachecast replay` reads it",
             )),
-            _ => Err(Error::input(path.display(), "cannot be read yet")),
         }
     }
 
@@ -259,14 +269,18 @@ impl Form {
         }
         let step = match self {
             Self::Log(log) => log.line(number, &fields),
+            Self::Gateway => gateway::line(number, &fields),
+            Self::Codex(codex) => codex.line(number, &fields),
+            Self::ClaudeCode(claude) => claude.line(number, &fields),
         };
         step.map_err(|message| format!("the line: {message}"))
     }
 
-    /// What the last line left open.
+    /// What the last line left open, one by one.
     fn end(&mut self) -> Option<Step> {
         match self {
-            Self::Log(_) => None,
+            Self::Log(_) | Self::Gateway | Self::Codex(_) => None,
+            Self::ClaudeCode(claude) => claude.end(),
         }
     }
 }

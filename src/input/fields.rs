@@ -14,7 +14,7 @@ use crate::input::trace::{MOST_TOKENS, TIME_LIMIT};
 use crate::units::{SimTime, Span, Tokens, decimal_times};
 
 /// The fields of an object by their names. `null` counts as absent; of a name given twice the last one counts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fields<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> Fields<'a> {
@@ -67,6 +67,13 @@ impl<'a> Fields<'a> {
         Fields::parse(text.trim()).ok().map(|object| look(&object))
     }
 
+    /// These fields, and those of another object that are not among them.
+    pub fn beside(&self, other: &Self) -> Self {
+        let mut all = other.clone();
+        all.0.extend(self.0.iter().map(|(name, value)| (name.clone(), *value)));
+        all
+    }
+
     /// A field that is a list, its values as they are written.
     pub fn list(&self, name: &str) -> Option<Vec<&'a RawValue>> {
         self.get(name).and_then(|value| serde_json::from_str(value.get()).ok())
@@ -77,9 +84,9 @@ impl<'a> Fields<'a> {
         text(self.get(name)?)
     }
 
-    /// The first of these names that has a text.
+    /// The first of these names that has a text which is not empty.
     pub fn first_text(&self, names: &[&str]) -> Option<String> {
-        names.iter().find_map(|name| self.text(name))
+        names.iter().find_map(|name| self.text(name).filter(|text| !text.is_empty()))
     }
 
     /// Whether a field is `true`, the word for it, or 1.

@@ -309,14 +309,15 @@ impl Reading {
         call.usage.check()?;
         let number = self.log.calls.len() as u32;
         let group = self.group(&call.settings);
-        let rendered = call.body.as_ref().map(|body| self.renderer.render(body)).unwrap_or_default();
+        let body = call.body.as_ref().filter(|_| !call.continues);
+        let rendered = body.map(|body| self.renderer.render(body)).unwrap_or_default();
         let mut path = self.log.tree.insert(group, &rendered.tokens, number);
-        let rendered_tokens = match (&call.body, call.usage.prompt_tokens) {
+        let rendered_tokens = match (body, call.usage.prompt_tokens) {
             (Some(_), _) => rendered.tokens.len() as Tokens,
             (None, Some(tokens)) => tokens,
             (None, None) => return Err("has neither a body nor the tokens of its prompt".into()),
         };
-        if call.body.is_none() {
+        if body.is_none() {
             path.runs = self.unseen(call, number, rendered_tokens);
         }
         let logged = LoggedCall {
@@ -329,8 +330,8 @@ impl Reading {
             usage: call.usage,
             runs: path.runs,
             rendered_tokens,
-            has_body: call.body.is_some(),
-            marks: call.body.as_ref().map_or(Vec::new(), |body| marks(body, &rendered, &call.settings)),
+            has_body: body.is_some(),
+            marks: body.map_or(Vec::new(), |body| marks(body, &rendered, &call.settings)),
             unrendered_tokens: 0,
             ttft: call.ttft,
             total: call.total,

@@ -60,6 +60,7 @@ pub(super) fn item(parts: &mut Parts, path: &str, item: &Value) -> Parsed<()> {
     }
     let kind = item.get("type").and_then(Value::as_str).unwrap_or("message");
     let role = item_role(kind, item);
+    let first = parts.len();
     parts.message(path, role, |parts| {
         match kind {
             "message" => content(parts, &format!("{path}.content"), role, item.get("content"))?,
@@ -73,7 +74,7 @@ pub(super) fn item(parts: &mut Parts, path: &str, item: &Value) -> Parsed<()> {
         parts.mark(item);
         Ok(())
     })?;
-    parts.phase(item);
+    parts.phase(first, item);
     Ok(())
 }
 
@@ -93,6 +94,7 @@ fn message(parts: &mut Parts, path: &str, message: &Value) -> Parsed<()> {
         return Err(format!("`{path}` is not an object: a message has `role` and `content`"));
     }
     let role = role(message);
+    let first = parts.len();
     parts.message(path, role, |parts| {
         for name in ["reasoning_content", "reasoning"] {
             if let Some(Value::String(text)) = message.get(name) {
@@ -115,7 +117,9 @@ fn message(parts: &mut Parts, path: &str, message: &Value) -> Parsed<()> {
         }
         parts.mark(message);
         Ok(())
-    })
+    })?;
+    parts.phase(first, message);
+    Ok(())
 }
 
 fn content(parts: &mut Parts, path: &str, role: Role, content: Option<&Value>) -> Parsed<()> {

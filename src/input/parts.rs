@@ -65,14 +65,6 @@ impl Parts {
         Ok(())
     }
 
-    /// Notes the phase of the message that came last.
-    pub fn phase(&mut self, message: &Value) {
-        let Some(phase) = message.get("phase").and_then(Value::as_str) else { return };
-        if let Some(first) = self.parts.iter_mut().rfind(|part| part.opens_message) {
-            first.phase = Some(phase.to_string());
-        }
-    }
-
     /// A text.
     pub fn text(&mut self, path: impl Into<String>, role: Role, text: impl Into<String>) {
         self.parts.push(Part::text(path, role, text));
@@ -107,6 +99,20 @@ impl Parts {
         // A mark without a lifetime asks for the vendor's own: five minutes, in the one API whose marks have any.
         let default = value.get("cache_control").map(|_| "5m");
         self.ttl = self.ttl.take().or(ttl.or(default).map(String::from));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Notes the phase of the message that begins with a part. A word of the API's is short; anything else is no phase.
+    pub fn phase(&mut self, first: usize, message: &Value) {
+        let word =
+            |text: &&str| text.len() <= 32 && text.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+        if let Some(part) = self.parts.get_mut(first) {
+            part.phase = message.get("phase").and_then(Value::as_str).filter(word).map(String::from);
+        }
     }
 
     /// Marks the last part.

@@ -1,5 +1,7 @@
 //! Request log: JSON lines of (time, request, usage).
 //!
+//! A line may also be a response as the API gave it: usage without a body.
+//!
 //! * The request stands under `request`, `body`, `request_body`, `params`, `payload` or `req`, there perhaps under
 //!   `body` again, as an object or as a text of JSON; or the line itself is the body.
 //! * The time: `time`, `timestamp`, `ts`, `created`, `created_at`, `start_time`, `startTime` and the like; lines may
@@ -102,9 +104,9 @@ impl RequestLog {
             let before = before.or_else(|| fields.text("previous_response_id"));
             call.session = before.map(|before| self.sessions.get(&before).cloned().unwrap_or(before));
         }
-        let id = fields
-            .text("response_id")
-            .or_else(|| fields.within("response", |response| response.text("id")).flatten());
+        let own = || fields.text("object").filter(|object| object == "response").and(fields.text("id"));
+        let inner = || fields.within("response", |response| response.text("id")).flatten();
+        let id = fields.text("response_id").or_else(inner).or_else(own);
         if let Some(id) = id {
             // The first response of a chain is what names it.
             let session = call.session.get_or_insert_with(|| id.clone());

@@ -11,13 +11,15 @@ use crate::input::trace::MOST_TOKENS;
 use crate::units::Tokens;
 
 /// Tokens read from the cache, as parts of the prompt.
-const CACHED: [&str; 8] = [
+const CACHED: [&str; 10] = [
     "prompt_tokens_details.cached_tokens",
     "input_tokens_details.cached_tokens",
     "cached_tokens",
     "cached_input_tokens",
     "cached_prompt_tokens",
     "native_tokens_cached",
+    "nativeTokensCached",
+    "tokens_cached",
     "prompt_cache_hit_tokens",
     "cache_read_tokens",
 ];
@@ -32,16 +34,29 @@ const WRITTEN: [&str; 8] = [
     "cache_creation_tokens",
     "native_tokens_cache_write",
 ];
-const OUTPUT: [&str; 4] =
-    ["completion_tokens", "output_tokens", "native_tokens_completion", "generated_tokens"];
+const OUTPUT: [&str; 6] = [
+    "completion_tokens",
+    "output_tokens",
+    "native_tokens_completion",
+    "nativeTokensCompletion",
+    "tokens_completion",
+    "tokensCompletion",
+];
+/// The whole prompt, cached tokens included; OpenRouter's own counts come after those of the provider.
+const WHOLE: [&str; 5] =
+    ["prompt_tokens", "native_tokens_prompt", "nativeTokensPrompt", "tokens_prompt", "tokensPrompt"];
 /// Anthropic's names: beside `input_tokens`, but inside `prompt_tokens`.
 const READ_BESIDE: &str = "cache_read_input_tokens";
 const CREATED_BESIDE: &str = "cache_creation_input_tokens";
 
 /// Every name of a count in a table.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 16] = [
     "prompt_tokens",
     "native_tokens_prompt",
+    "native_tokens_cached",
+    "native_tokens_completion",
+    "tokens_prompt",
+    "tokens_completion",
     "input_tokens",
     "cached_tokens",
     "cached_input_tokens",
@@ -70,7 +85,7 @@ pub(super) fn usage(get: impl Fn(&str) -> Parsed<Option<Tokens>>) -> Parsed<Usag
         Ok(None)
     };
     let (read, created) = (get(READ_BESIDE)?, get(CREATED_BESIDE)?);
-    let (whole, input) = (first(&["prompt_tokens", "native_tokens_prompt"])?, get("input_tokens")?);
+    let (whole, input) = (first(&WHOLE)?, get("input_tokens")?);
     let prompt_tokens = match (whole, input) {
         (Some(whole), _) => Some(whole),
         (None, Some(input)) => Some(sum([input, read.unwrap_or(0), created.unwrap_or(0)])?),

@@ -60,6 +60,8 @@ pub(super) struct UsageTable {
     header: Vec<String>,
     passed_over: Vec<String>,
     record: StringRecord,
+    /// How far the CSV crate is behind with its line numbers: it takes the second byte of `\r\n` for the next row's.
+    lines_behind: u64,
 }
 
 /// A file of which no more is read for one row than it may have: an open quote must not fill the memory.
@@ -89,11 +91,12 @@ impl UsageTable {
         let unreadable = |error| Error::io(path, "read the file", &error);
         let mut source = Unpacked::new(open(path)?).map_err(unreadable)?;
         let start = source.bytes().fill_buf().map_err(unreadable)?;
-        let delimiter = delimiter(&String::from_utf8_lossy(start.get(..4096).unwrap_or(start)));
+        let start = String::from_utf8_lossy(start.get(..4096).unwrap_or(start)).into_owned();
+        let lines_behind = start.split('\n').next().is_some_and(|line| line.ends_with('\r')).into();
         let mut rows = ReaderBuilder::new()
             .comment(Some(b'#'))
             .trim(csv::Trim::All)
-            .delimiter(delimiter)
+            .delimiter(delimiter(&start))
             .from_reader(Bounded { source, left: LINE_LIMIT });
         let header = rows.headers().map_err(|error| {
             let line = error.position().map_or(1, csv::Position::line);
@@ -102,8 +105,9 @@ impl UsageTable {
         let header: Vec<String> =
             header.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
         let wrong = |message: String| Error::input(format_args!("{}:1", path.display()), message);
-        if let Some(twice) = (1..header.len()).find(|at| header[..*at].contains(&header[*at])) {
-            return Err(wrong(format!("the column `{}` is there twice", header[twice])));
+        let mut known = header.iter().enumerate().filter(|(_, name)| is_known(name));
+        if let Some((_, twice)) = known.find(|(at, name)| header[..*at].contains(name)) {
+            return Err(wrong(format!("the column `{twice}` is there twice")));
         }
         if !header.iter().any(|name| COUNTS.contains(&name.as_str())) {
             let example = "`time`, `prompt_tokens`, `cached_tokens`";
@@ -112,7 +116,7 @@ impl UsageTable {
             )));
         }
         let passed_over = header.iter().filter(|name| !is_known(name)).cloned().collect();
-        Ok(Self { rows, header, passed_over, record: StringRecord::new() })
+        Ok(Self { rows, header, passed_over, record: StringRecord::new(), lines_behind })
     }
 
     /// Columns that say nothing here.
@@ -124,18 +128,15 @@ impl UsageTable {
     pub fn next(&mut self) -> Next {
         self.rows.get_mut().left = LINE_LIMIT;
         let there = self.rows.read_record(&mut self.record);
-        let line = self.rows.position().line();
+        let line_of = |at: Option<&csv::Position>| at.map_or(1, csv::Position::line) + self.lines_behind;
         match there {
             Ok(false) => Ok(None),
             Ok(true) => {
-                let line = self.record.position().map_or(line, csv::Position::line);
+                let line = line_of(self.record.position());
                 self.row(line).map(Some).map_err(|message| Trouble::Line(line, message))
             }
             Err(error) if error.is_io_error() => Err(Trouble::File(trouble(&error))),
-            Err(error) => {
-                let line = error.position().map_or(line, csv::Position::line);
-                Err(Trouble::Line(line, trouble(&error)))
-            }
+            Err(error) => Err(Trouble::Line(line_of(error.position()), trouble(&error))),
         }
     }
 
