@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod check;
 mod convert;
 mod diff;
 mod fit;
@@ -42,6 +43,7 @@ What is the provider doing?
 
 What is in my requests?
   diff         Find where two requests part, or where the prefixes of a log broke
+  check        Find what keeps them from being cached: a linter, for a user's CI
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -50,7 +52,7 @@ Show and set up:
 Options:
 {options}
 
-Exit codes: 0 answered; 2 bad input (one message says where and what would be right); 130 interrupted.
+Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message says where and what would be right); 130 interrupted.
 'cachecast VERB --help' says more about each.
 ";
 
@@ -71,8 +73,36 @@ enum Verb {
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
     Diff(diff::Diff),
+    Check(check::Check),
     Convert(convert::Convert),
     List(list::List),
+}
+
+/// What a verb that could answer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its answer, whatever it says.
+    Answered,
+    /// Something that a user wants to hear of in the exit code.
+    Found,
+}
+
+impl Verb {
+    fn answer(&self) -> Result<Verdict> {
+        match self {
+            Self::Run(run) => run.answer(),
+            Self::Sweep(sweep) => sweep.answer(),
+            Self::Replay(replay) => replay.answer(),
+            Self::Recommend(recommend) => recommend.answer(),
+            Self::Sensitivity(sensitivity) => sensitivity.answer(),
+            Self::Fit(fit) => fit.answer(),
+            Self::Diff(diff) => diff.answer(),
+            Self::Check(check) => return check.answer(),
+            Self::Convert(convert) => convert.answer(),
+            Self::List(list) => list.answer(),
+        }?;
+        Ok(Verdict::Answered)
+    }
 }
 
 /// Flags that mean the same everywhere.
@@ -201,19 +231,9 @@ pub fn main() -> i32 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    let answered = match &cli.verb {
-        Verb::Run(run) => run.answer(),
-        Verb::Sweep(sweep) => sweep.answer(),
-        Verb::Replay(replay) => replay.answer(),
-        Verb::Recommend(recommend) => recommend.answer(),
-        Verb::Sensitivity(sensitivity) => sensitivity.answer(),
-        Verb::Fit(fit) => fit.answer(),
-        Verb::Diff(diff) => diff.answer(),
-        Verb::Convert(convert) => convert.answer(),
-        Verb::List(list) => list.answer(),
-    };
-    match answered {
-        Ok(()) => 0,
+    match cli.verb.answer() {
+        Ok(Verdict::Answered) => 0,
+        Ok(Verdict::Found) => 1,
         Err(error) => {
             talk(&format!("error: {error}"));
             if matches!(error, Error::Interrupted(_)) { 130 } else { 2 }
