@@ -101,6 +101,7 @@ pub type Marks = SmallVec<[Mark; 4]>;
 
 /// Half a cache line each: prompts are followed from their end to the root.
 #[derive(Clone, Debug)]
+#[repr(align(32))]
 struct Edge {
     parent: EdgeId,
     start: Tokens,

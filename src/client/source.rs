@@ -56,6 +56,11 @@ pub(super) enum Kind {
     Trace(Box<Recording>),
 }
 
+/// The key of what a recorded workload numbers so.
+fn recorded(content: SessionKey, number: u64) -> SessionKey {
+    SessionKey(fold(content.0, number))
+}
+
 /// A prompt, and what will be answered.
 pub(super) struct Asked {
     pub prompt: Prompt,
@@ -113,29 +118,33 @@ impl Source {
     /// Makes `session` the next one of this workload: when it starts. `sessions` is its number, unless a trace has one
     /// of its own.
     pub fn next_session(&mut self, sessions: u64, session: &mut Session) -> Result<Option<SimTime>> {
-        let (now, number, key, person) = match &mut self.kind {
+        let (now, number, key) = match &mut self.kind {
             Kind::SharedPrefix(_, starts)
             | Kind::Chat(_, starts)
             | Kind::Agent(_, starts)
             | Kind::ForkTree(_, starts) => {
                 let Some((now, key)) = starts.next() else { return Ok(None) };
-                (now, sessions, key, key)
+                (now, sessions, key)
             }
             Kind::Trace(recording) => {
                 let Some((now, number)) = recording.advance()? else { return Ok(None) };
-                // A session of a trace is one user, though its requests come, and draw, one by one.
-                let own = |number| SessionKey(fold(self.content.0, number));
-                (now, number, own(recording.record().line), own(number))
+                (now, number, recorded(self.content, recording.record().line))
             }
         };
-        session.begin(number, key, person, self.levels());
-        session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
+        session.begin(number, key, self.levels());
+        session.user = self.person(session).turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
         session.sent = match &self.kind {
             Kind::Trace(_) => self.recorded.get(&number).copied().unwrap_or_default(),
             _ => Sent::default(),
         };
         Ok(Some(now))
+    }
+
+    /// Whoever sends a session's requests: those of a recorded session come, and draw, one by one, and yet are one
+    /// user's, as all nodes of a tree are.
+    pub fn person(&self, session: &Session) -> SessionKey {
+        if self.is_trace() { recorded(self.content, session.number) } else { session.root() }
     }
 
     /// Levels of children below a session.
@@ -193,14 +202,14 @@ impl Source {
             Kind::Agent(agent, _) => {
                 (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
             }
-            Kind::ForkTree(tree, _) => match session.node.as_ref().and_then(|node| node.results) {
+            Kind::ForkTree(tree, _) => match session.node().and_then(|node| node.results) {
                 None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
                 Some(results) => (&tree.output_tokens, results, false),
             },
         };
         session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
         session.calls_left = session.calls_left.saturating_sub(1);
-        let rebases = session.seen.as_mut().is_some_and(|seen| seen.begins_rebase());
+        let rebases = session.seen_mut().is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
         let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
@@ -235,8 +244,8 @@ impl Source {
             prefix_tokens: self.prefix_tokens(),
             start: start.filter(|start| start.tokens() > 0),
             volatility: &self.volatility,
-            nonce: Seen::nonce(session.seen.as_deref(), &self.reaction, session.key),
-            status_paused: session.seen.as_ref().is_some_and(|seen| seen.pauses_status()),
+            nonce: Seen::nonce(session.seen(), &self.reaction, session.key),
+            status_paused: session.seen().is_some_and(|seen| seen.pauses_status()),
             rebases,
             wanted: self.wanted,
         }

@@ -33,8 +33,8 @@ pub struct Step {
     pub expiry: SimTime,
 }
 
-/// The steps on one edge, deepest first.
-type Steps = SmallVec<[Step; 2]>;
+/// The steps on one edge, deepest first: as many as one cache line has room for, seldom more.
+type Steps = SmallVec<[Step; 3]>;
 
 /// What a store answers at later and later moments: ever shallower depths, each until its expiry.
 pub type Answers = SmallVec<[Step; 4]>;
@@ -69,12 +69,15 @@ pub struct Store {
     notes: Option<Box<Notes>>,
 }
 
-/// What one scope holds on an edge; nothing, if there are no steps.
+/// What one scope holds on an edge; nothing, if there are no steps. One cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Held {
     scope: Scope,
     steps: Steps,
 }
+
+const _: () = assert!(size_of::<Held>() == 64);
 
 /// Edges are numbered from 0 up; what takes room behind them, from the last number down.
 const MOST_EDGES: u32 = 1 << 31;
