@@ -5,12 +5,13 @@
 //! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::VecDeque;
 
 use crate::units::SimTime;
 
 /// An event: when, what comes first at that moment, and a number that says what it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When it happens.
     pub time: SimTime,
@@ -18,6 +19,37 @@ pub struct Event {
     pub order: u64,
     /// What it is about.
     pub subject: u32,
+}
+
+impl Event {
+    /// One number that says it all, so that to compare two events is to compare two numbers.
+    fn rank(&self) -> u128 {
+        u128::from(self.time.0) << 64 | u128::from(self.order)
+    }
+}
+
+impl Ord for Event {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Event {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    #[inline]
+    fn lt(&self, other: &Self) -> bool {
+        self.rank() < other.rank()
+    }
+
+    #[inline]
+    fn gt(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
 }
 
 /// Digits of a time in nanoseconds, base 64.
@@ -161,7 +193,7 @@ impl Queue {
                 let mut events = std::mem::take(&mut self.wheels[index]);
                 self.near.extend(events.drain(..));
                 self.give_back(index, events);
-                self.near.make_contiguous().sort_unstable_by(|a, b| b.cmp(a));
+                self.near.make_contiguous().sort_unstable_by_key(|event| Reverse(event.rank()));
                 self.end = start.saturating_add(length);
                 self.refilled = true;
                 return;
