@@ -193,6 +193,7 @@ impl PrefixTree {
     }
 
     /// The place after a piece that only this session can send again (its own history).
+    #[inline(always)]
     pub fn append_private(&mut self, mut at: Cursor, content: u64, tokens: Tokens) -> Cursor {
         if tokens == 0 {
             return at;
@@ -205,6 +206,7 @@ impl PrefixTree {
     }
 
     /// A prompt that ends at `at`, followed by `unique_tail` tokens (numbered `tail_content`) of no other prompt.
+    #[inline(always)]
     pub fn prompt(&self, at: Cursor, unique_tail: Tokens, tail_content: u64) -> Prompt {
         let mut head = self.head(at);
         let missing = self.head_tokens.saturating_sub(at.depth).min(unique_tail);
@@ -330,6 +332,7 @@ impl PrefixTree {
     }
 
     /// Lengthens the edge that ends at `at` by a run.
+    #[inline(always)]
     fn grow(&mut self, at: Cursor, run: Run) -> Cursor {
         let edge = &mut self.edges[at.edge.0 as usize];
         edge.end += run.tokens();
@@ -350,14 +353,21 @@ impl PrefixTree {
     }
 
     /// Digest of the first `head_tokens` tokens before `at` (of all of them, if there are fewer).
+    #[inline(always)]
     fn head(&self, at: Cursor) -> u64 {
         let edge = &self.edges[at.edge.0 as usize];
         if edge.has_head && at.depth >= self.head_tokens {
             return edge.head;
         }
+        self.digest(at)
+    }
+
+    /// The same, where it is not known yet.
+    fn digest(&self, at: Cursor) -> u64 {
         if at.depth == 0 {
             return 0;
         }
+        let edge = &self.edges[at.edge.0 as usize];
         let end = at.depth.min(self.head_tokens);
         if end <= edge.start {
             return self.head(Cursor { edge: edge.parent, depth: end });

@@ -165,6 +165,7 @@ impl Conversation {
 
     /// The next prompt: `added` tokens more, which begin a turn (a user's message) or go on with one (a tool's
     /// result). Its end.
+    #[inline(always)]
     pub fn call(
         &mut self,
         setting: &Setting<'_>,
@@ -212,6 +213,7 @@ impl Conversation {
     }
 
     /// Takes an answer of `output` tokens behind `reasoning` hidden ones into the conversation.
+    #[inline(always)]
     pub fn answer(
         &mut self,
         output: Tokens,
@@ -299,22 +301,26 @@ impl Conversation {
     }
 
     /// Lengthens what later turns repeat.
+    #[inline(always)]
     fn keep(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
         self.kept = tree.append_private(self.kept, content, tokens);
         self.lengthen_unedited(content, tokens, tree);
     }
 
+    #[inline(always)]
     fn lengthen_unedited(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
         if let Some(Extra { unedited: Some(at), .. }) = self.extra.as_deref_mut() {
             *at = tree.append_private(*at, content, tokens);
         }
     }
 
+    #[inline(always)]
     fn prompt_end(&self) -> Cursor {
         self.sent().unwrap_or(self.kept)
     }
 
     /// The last turn becomes history: without its status block, perhaps edited or compacted.
+    #[inline(always)]
     fn begin_turn(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
         let Setting { volatility, start: context, .. } = *setting;
         let content = draws.bits(Purpose::Content, 3);
@@ -357,6 +363,7 @@ impl Conversation {
     }
 
     /// What comes next comes behind all that is kept, the status block too.
+    #[inline(always)]
     fn turn_begins_here(&mut self, setting: &Setting<'_>) {
         if let Some(extra) = &mut self.extra {
             (extra.status, extra.reasons) = (0, false);
@@ -371,6 +378,7 @@ impl Conversation {
     }
 
     /// What comes before a call's own text: a new turn, perhaps a new head. Whether the head is another.
+    #[inline(always)]
     fn begin_call(
         &mut self,
         setting: &Setting<'_>,

@@ -173,6 +173,7 @@ impl Source {
     }
 
     /// The session's next call.
+    #[inline(always)]
     pub fn ask(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let draws = session.draws();
         let (output_tokens, added, begins_turn) = match &self.kind {
@@ -228,6 +229,7 @@ impl Source {
         Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, marks }
     }
 
+    #[inline(always)]
     fn setting(&self, session: &Session, rebases: bool) -> Setting<'_> {
         let start_tokens = match &self.kind {
             Kind::Agent(Agent { start_tokens, .. }, _) | Kind::ForkTree(ForkTree { start_tokens, .. }, _) => {
@@ -252,6 +254,7 @@ impl Source {
     }
 
     /// The marks of a prompt whose segments end so, if the provider looks at any.
+    #[inline(always)]
     fn marks(&self, ends: impl FnOnce() -> SegmentEnds) -> Marks {
         if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
@@ -272,6 +275,7 @@ impl Source {
     }
 
     /// Time between an answer and the session's next call; `None` if there is none.
+    #[inline(always)]
     pub fn pause(&self, session: &Session) -> Option<Span> {
         let law = match &self.kind {
             Kind::SharedPrefix(..) | Kind::ForkTree(..) | Kind::Trace(_) => return None,
@@ -282,6 +286,7 @@ impl Source {
         Some(law.draw(session.draws(), Purpose::Think))
     }
 
+    #[inline(always)]
     fn prefix_tokens(&self) -> Tokens {
         match &self.kind {
             Kind::SharedPrefix(SharedPrefix { prefix_tokens, .. }, _)

@@ -172,6 +172,7 @@ impl Traffic {
     }
 
     /// The session's next request.
+    #[inline(always)]
     pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
         let mut request = match session.due.as_deref() {
             None => self.ask(session, Occasion::Call, now, tree),
@@ -197,6 +198,7 @@ impl Traffic {
 
     /// Takes in what came of a session's request: when its next one comes, if there is one. Other sessions that go on
     /// because of it come into `next`.
+    #[inline(always)]
     pub fn answered(
         &mut self,
         session: &mut Session,
@@ -242,6 +244,7 @@ impl Traffic {
     }
 
     /// A call of its script, or one that warms for it.
+    #[inline(always)]
     fn ask(
         &mut self,
         session: &mut Session,
@@ -310,6 +313,7 @@ impl Traffic {
     }
 
     /// The context that the gateway continues for this key, if it does.
+    #[inline(always)]
     fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
         if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
             return None;
@@ -320,6 +324,7 @@ impl Traffic {
     }
 
     /// Remembers what a response leaves for those that continue it. A failed one leaves nothing.
+    #[inline(always)]
     fn remember(&mut self, session: &mut Session, request: &Request, response: &Response) {
         if !response.failed {
             session.sent.place = Some(response.place);
@@ -340,6 +345,7 @@ impl Traffic {
     }
 
     /// The session's next request: its next call, or its last one again to keep it alive.
+    #[inline(always)]
     fn go_on(
         &self,
         session: &mut Session,
@@ -384,6 +390,7 @@ impl Traffic {
     }
 
     /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
+    #[inline(always)]
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
         let parent = node.node().and_then(|node| node.parent);
         let Some(SessionKey(parent)) = parent else { return };
@@ -411,6 +418,7 @@ impl Traffic {
 
     /// The moment of a session's request, if it is still sent: generated traffic sends nothing after the end; a trace
     /// is cut where it is read.
+    #[inline(always)]
     fn allowed(&self, session: &Session, at: SimTime) -> Option<SimTime> {
         (at < self.end || self.sources[session.workload as usize].is_trace()).then_some(at)
     }

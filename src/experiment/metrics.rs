@@ -215,11 +215,16 @@ impl Latencies {
         Self { histogram, zeros: 0, sum: 0, max: Span::ZERO }
     }
 
+    #[inline(always)]
     fn record(&mut self, span: Span) {
         if span == Span::ZERO {
             self.zeros += 1;
-            return;
+        } else {
+            self.record_some(span);
         }
+    }
+
+    fn record_some(&mut self, span: Span) {
         let micros = span.0.saturating_add(500) / 1_000;
         self.histogram.record(micros).expect("the histogram grows with its values");
         self.sum += u128::from(span.0);
@@ -315,6 +320,7 @@ impl Keys {
         number
     }
 
+    #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
         self.calls.push(KeyCall {
             key: (outcome.named_partition, outcome.key),
@@ -428,6 +434,7 @@ impl Metrics {
     }
 
     /// Counts one outcome, unless it belongs to the warm-up.
+    #[inline(always)]
     pub fn count(&mut self, outcome: &Outcome) {
         let begin = *self.begin.get_or_insert(outcome.arrival);
         let warm_from = *self.warm_from.get_or_insert(begin + self.warmup);

@@ -73,6 +73,7 @@ impl Effect {
     }
 
     /// Renews and writes in one store.
+    #[inline(always)]
     pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
         // A covering write renews all it covers; single boundaries must be renewed one by one.
         if self.read > 0 && (self.places.is_empty() || !store.covers()) {
@@ -135,6 +136,7 @@ impl Cache {
     }
 
     /// What a request with these marks finds now.
+    #[inline(always)]
     pub fn look_up(&self, tree: &PrefixTree, access: &Access, marks: &[Mark], now: SimTime) -> Found {
         let readable = self.rules.readable(marks);
         let alive = self.alive(tree, access, &readable, now);
@@ -142,6 +144,7 @@ impl Cache {
     }
 
     /// What a request finds where its path is alive down to this depth.
+    #[inline(always)]
     pub fn found(&self, access: &Access, readable: Readable, alive: Tokens) -> Found {
         let boundary = self.rules.boundary(alive);
         let cached = self.rules.report(boundary, access.prompt.tokens());
@@ -161,6 +164,7 @@ impl Cache {
     }
 
     /// What it will do, once it is visible.
+    #[inline(always)]
     pub fn effect(
         &self,
         tree: &PrefixTree,
@@ -185,6 +189,7 @@ impl Cache {
     }
 
     /// The deepest live depth on the prompt's path that it may read.
+    #[inline(always)]
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
@@ -198,6 +203,7 @@ impl Cache {
 
     /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
     /// requests in flight on a cold prefix both write.
+    #[inline(always)]
     fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
         match self.rules.when {
             When::Always => true,
@@ -221,6 +227,7 @@ impl Cache {
     }
 
     /// Applies what a request does.
+    #[inline(always)]
     pub fn apply(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         if self.rules.by_owner() {
             self.renew_owners(tree, effect, now);

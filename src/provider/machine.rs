@@ -52,6 +52,7 @@ impl Latency {
     }
 
     /// The noise of a request with these draws; `None` if it is switched off.
+    #[inline(always)]
     fn noise(&self, draws: Draws) -> Option<f64> {
         let sigma = self.noise_sigma;
         let noise = || libm::exp(sigma * draws.normal(Purpose::Noise, 0) - sigma * sigma / 2.0);
@@ -59,6 +60,7 @@ impl Latency {
     }
 
     /// Time from the start of service to the first token.
+    #[inline(always)]
     fn prefill(&self, uncached: Tokens, cached: Tokens, noise: Option<f64>) -> Span {
         let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
         let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
@@ -106,6 +108,7 @@ impl Machines {
     }
 
     /// Forgets requests that are complete by `now`.
+    #[inline(always)]
     pub fn advance(&mut self, now: SimTime) {
         while let Some(Event { subject: machine, .. }) = self.unfinished.pop_until(now) {
             self.in_flight[machine as usize] -= 1;
@@ -123,11 +126,13 @@ impl Machines {
     }
 
     /// The noise of a request with these draws, if there is any.
+    #[inline(always)]
     pub fn noise(&self, draws: Draws) -> Option<f64> {
         self.latency.noise(draws)
     }
 
     /// Puts a request that arrives at `now` behind those already there.
+    #[inline(always)]
     pub fn serve(
         &mut self,
         machine: MachineId,

@@ -308,6 +308,7 @@ impl Router {
     }
 
     /// Chooses the machine; `in_flight` tells a machine's unfinished requests.
+    #[inline(always)]
     pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
         let routing_key = self.routing_key(request);
         let fleet = u64::from(self.rules.machines);
@@ -353,6 +354,7 @@ impl Router {
     }
 
     /// Where a request that explores goes.
+    #[inline(always)]
     fn explored(&self, request: &RouteRequest) -> Option<MachineId> {
         let Routing { explore, machines, .. } = self.rules;
         (explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore).then(|| {
@@ -415,7 +417,7 @@ impl Router {
         MachineId(partition * self.rules.machines + index)
     }
 
-    #[inline]
+    #[inline(always)]
     fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
         // Most requests have the routing key of their session's last one.
@@ -469,6 +471,7 @@ impl Router {
     }
 
     /// The rank at which a request is served under rule `home`, with its arrival counted.
+    #[inline(always)]
     fn home_rank(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         if self.rules.overflow == Overflow::None || self.rules.machines == 1 {
             return 0;
@@ -517,6 +520,7 @@ impl Router {
     }
 
     /// Chooses among ranks that each have a rate of their own.
+    #[inline(always)]
     fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         // "Arrivals" at a machine are all requests offered to it, those it turned away included.
         let count_offers = self.rules.rate_count != RateCount::Admitted;
@@ -581,6 +585,7 @@ impl Router {
         self.rate(key, rank, request).seen(request.now) >= limit
     }
 
+    #[inline(always)]
     fn record(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) {
         let kept = self.rates.kept;
         self.rate(key, rank, request).record(request.now, kept);
@@ -645,6 +650,7 @@ enum Rate {
 }
 
 impl Rate {
+    #[inline(always)]
     fn seen(&mut self, now: SimTime) -> u32 {
         match self {
             Self::Sliding(times) => {
@@ -659,6 +665,7 @@ impl Rate {
     }
 
     /// Counts a request; of a sliding rate the last `kept` are remembered.
+    #[inline(always)]
     fn record(&mut self, now: SimTime, kept: usize) {
         match self {
             Self::Sliding(times) => {

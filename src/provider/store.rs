@@ -102,6 +102,7 @@ impl Store {
 
     /// The deepest live depth on the path to `at`, 0 if there is none. A covering store answers with a depth
     /// up to which everything is alive, not yet floored to a boundary; any other only where the reader looks.
+    #[inline(always)]
     pub fn read(
         &self,
         tree: &PrefixTree,
@@ -148,6 +149,7 @@ impl Store {
     }
 
     /// Stores the boundary at `at` (and, if this store covers, all before it) until at least `expiry`.
+    #[inline(always)]
     pub fn write(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
         self.note(Touched::Used(scope, at));
         for PathStep { edge, leave, start } in tree.path(at) {

@@ -326,6 +326,7 @@ impl Simulation {
     }
 
     /// What a client sees of an outcome.
+    #[inline(always)]
     pub(super) fn response(&self, request: &Request, outcome: &Outcome) -> Response {
         let Provided { regime, .. } = self.provider;
         Response {
@@ -344,6 +345,7 @@ impl Simulation {
     }
 
     /// One request, from routing to answer; when its session calls again.
+    #[inline(always)]
     fn arrive(
         &mut self,
         session: &mut Session,
@@ -451,6 +453,7 @@ impl Simulation {
         }
     }
 
+    #[inline(always)]
     fn appear(&mut self, effect: &Effect, now: SimTime) {
         let now = now.before(self.remembers);
         self.provider.cache.apply(&self.tree, effect, now);
@@ -480,6 +483,7 @@ impl Provided {
     }
 
     /// The partition that serves a request: each account and each backend is one of its own.
+    #[inline(always)]
     fn partition(&self, request: &Request) -> u32 {
         let draws = match self.routing.backend_by {
             BackendBy::Request => request.draws,
@@ -493,6 +497,7 @@ impl Provided {
         account * self.routing.backends.len() as u32 + self.routing.backend(draws)
     }
 
+    #[inline(always)]
     fn route(&mut self, request: &Request, failed: bool, now: SimTime) -> (Access, bool) {
         // A connection from before a change of regime is gone.
         let pinned = request.continues.filter(|place| place.regime == self.regime).map(|place| place.machine);
@@ -522,6 +527,7 @@ impl Provided {
     }
 
     /// When a request that arrives now becomes visible to others.
+    #[inline(always)]
     fn visible_at(&self, now: SimTime, timing: &Timing) -> SimTime {
         let moment = match self.write.visible {
             Visible::Arrival => Span::ZERO,
