@@ -5,7 +5,7 @@
 //! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::units::SimTime;
@@ -94,16 +94,21 @@ impl Default for Queue {
 
 impl Queue {
     /// Adds an event, no earlier than the last one that was taken out.
+    #[inline]
     pub fn push(&mut self, event: Event) {
         let wheels_are_empty = self.len == self.near.len();
         self.len += 1;
-        if event.time.0 >= self.end {
-            if !wheels_are_empty {
-                return self.file(event);
-            }
-            // As long as there are few events, one short list does.
-            self.end = event.time.0.saturating_add(1);
+        if event.time.0 >= self.end && !wheels_are_empty {
+            self.file(event);
+        } else {
+            self.push_near(event);
         }
+    }
+
+    /// Adds an event to those that are served next.
+    fn push_near(&mut self, event: Event) {
+        // As long as there are few events, one short list does.
+        self.end = self.end.max(event.time.0.saturating_add(1));
         let position = self.near.partition_point(|later| *later > event);
         self.near.insert(position, event);
         if self.near.len() >= MANY {
@@ -164,8 +169,9 @@ impl Queue {
     }
 
     /// Puts an event on its wheel.
+    #[inline]
     fn file(&mut self, event: Event) {
-        let digit = (event.time.0 ^ self.base).checked_ilog2().unwrap_or(0) / DIGIT_BITS;
+        let digit = (event.time.0 ^ self.base | 1).ilog2() / DIGIT_BITS;
         let slot = (event.time.0 >> (digit * DIGIT_BITS)) as usize % SLOTS;
         self.wheels[digit as usize * SLOTS + slot].push(event);
         self.occupied[digit as usize] |= 1 << slot;
@@ -181,27 +187,32 @@ impl Queue {
         Some(((above | slot as u64) << shift, wheel, slot))
     }
 
-    /// Moves the clock on until the next events are few enough to be served.
+    /// Moves the clock on, and the events of the next slots, as long as they are few, to those that are served.
     #[inline(never)]
     fn refill(&mut self) {
         while let Some((start, wheel, slot)) = self.earliest_slot() {
+            let index = wheel * SLOTS + slot;
+            let (count, sorted) = (self.wheels[index].len(), self.near.len());
+            let are_few = count <= FEW;
+            if sorted > 0 && (wheel == 0 || are_few) && sorted + count > FEW {
+                break;
+            }
             self.occupied[wheel] &= !(1 << slot);
             self.base = start;
-            let length = 1u64 << (wheel as u32 * DIGIT_BITS);
-            let index = wheel * SLOTS + slot;
-            if wheel == 0 || self.wheels[index].len() <= FEW {
-                let mut events = std::mem::take(&mut self.wheels[index]);
-                self.near.extend(events.drain(..));
-                self.give_back(index, events);
-                self.near.make_contiguous().sort_unstable_by_key(|event| Reverse(event.rank()));
-                self.end = start.saturating_add(length);
-                self.refilled = true;
-                return;
-            }
             let mut events = std::mem::take(&mut self.wheels[index]);
-            events.drain(..).for_each(|event| self.file(event));
+            if wheel == 0 || are_few {
+                self.near.extend(events.drain(..));
+                self.near.make_contiguous()[sorted..].sort_unstable();
+                self.end = start.saturating_add(1 << (wheel as u32 * DIGIT_BITS));
+            } else {
+                events.drain(..).for_each(|event| self.file(event));
+                self.end = start;
+            }
             self.give_back(index, events);
         }
+        // The next one last.
+        self.near.make_contiguous().reverse();
+        self.refilled = true;
     }
 
     /// The memory of a slot's events for those to come. Every slot of a coarse wheel holds nearly all events at some
@@ -219,10 +230,28 @@ impl Queue {
         if self.near[0].time == next.time {
             return;
         }
-        (self.base, self.end) = (next.time.0, next.time.0);
+        self.end = next.time.0;
+        self.turn_to(next.time.0);
         let mut events = std::mem::take(&mut self.near);
         events.drain(..).for_each(|event| self.file(event));
         self.near = events;
+    }
+
+    /// Sets the clock of the wheels to a moment before all that is on them, perhaps back.
+    fn turn_to(&mut self, base: u64) {
+        let turned = (self.base ^ base | 1).ilog2() / DIGIT_BITS;
+        self.base = base;
+        // What shares its digits down to this one with the old clock, and not with the new one, is on a wrong wheel.
+        for wheel in 0..turned as usize {
+            for slot in 0..SLOTS {
+                if self.occupied[wheel] & 1 << slot != 0 {
+                    let mut events = std::mem::take(&mut self.wheels[wheel * SLOTS + slot]);
+                    self.occupied[wheel] &= !(1 << slot);
+                    events.drain(..).for_each(|event| self.file(event));
+                    self.give_back(wheel * SLOTS + slot, events);
+                }
+            }
+        }
     }
 }
 
@@ -281,6 +310,20 @@ mod tests {
         let mut served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!((served.len(), served.pop()), (2_000, Some(event(u64::MAX, 0))));
         assert!(served.is_sorted());
+    }
+
+    #[test]
+    fn many_events_before_those_that_were_near_are_served_first() {
+        let mut queue = Queue::default();
+        let mut expected = BTreeSet::new();
+        // A hundred far ones, then ever nearer ones.
+        for order in 0..2_000 {
+            let time = SimTime((1 << (60 - 3 * (order / 100))) + order % 100 * 7);
+            let event = Event { time, order, subject: 0 };
+            queue.push(event);
+            expected.insert(event);
+        }
+        assert!(std::iter::from_fn(|| queue.pop()).eq(expected));
     }
 
     #[test]

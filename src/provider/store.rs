@@ -342,17 +342,27 @@ impl Store {
     }
 
     /// Where a scope's steps on an edge stand or will stand, without dead ones.
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
+        let index = edge.0 as usize;
+        if self.first.get(index).is_none_or(|held| held.scope != scope) {
+            return self.make_room(scope, edge, now);
+        }
+        let steps = &mut self.first[index].steps;
+        drop_dead(steps, now);
+        steps
+    }
+
+    /// The same for a scope that is not the first on an edge, or not yet.
+    fn make_room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
         let index = edge.0 as usize;
         let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry < now);
         if index >= self.first.len() && edge.0 < MOST_EDGES {
             self.first.resize(index + 1, Held { scope, steps: Steps::new() });
         }
-        let held = self.first.get(index).map(|held| held.scope == scope || is_dead(&held.steps));
-        if held == Some(true) {
+        // A place is free for the next scope as soon as all in it is dead.
+        if self.first.get(index).is_some_and(|held| is_dead(&held.steps)) {
             let Held { scope: holder, steps } = &mut self.first[index];
-            // A place is free for the next scope as soon as all in it is dead.
             if *holder != scope {
                 *steps = self.others.remove(&(scope, edge)).unwrap_or_default();
                 *holder = scope;
@@ -366,6 +376,7 @@ impl Store {
     }
 
     /// Frees what is dead, so that memory follows what is alive.
+    #[inline]
     fn sweep(&mut self, now: SimTime) {
         if self.others.len() > 2 * self.kept + 64 {
             self.others.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
