@@ -109,8 +109,12 @@ impl Queue {
     fn push_near(&mut self, event: Event) {
         // As long as there are few events, one short list does.
         self.end = self.end.max(event.time.0.saturating_add(1));
-        let position = self.near.partition_point(|later| *later > event);
-        self.near.insert(position, event);
+        if self.near.back().is_none_or(|next| event < *next) {
+            self.near.push_back(event);
+        } else {
+            let position = self.near.partition_point(|later| *later > event);
+            self.near.insert(position, event);
+        }
         if self.near.len() >= MANY {
             self.spread();
         }

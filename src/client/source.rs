@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::prompt::{Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
-use crate::random::{Purpose, Seed, SessionKey, digest, fold};
+use crate::random::{Draws, Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
 
 /// One workload while it runs.
@@ -174,8 +174,7 @@ impl Source {
 
     /// The session's next call.
     #[inline(always)]
-    pub fn ask(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
-        let draws = session.draws();
+    pub fn ask(&mut self, session: &mut Session, draws: Draws, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
                 let head = self.volatility.head(self.content, draws, now);
@@ -222,9 +221,9 @@ impl Source {
     }
 
     /// A short call with nothing but what the session's next calls share.
-    pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+    pub fn warm(&self, session: &mut Session, draws: Draws, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let setting = self.setting(session, false);
-        let end = session.conversation.open(&setting, session.draws(), now, tree);
+        let end = session.conversation.open(&setting, draws, now, tree);
         let marks = self.marks(|| session.conversation.common_ends(self.prefix_tokens(), self.wanted));
         Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, marks }
     }

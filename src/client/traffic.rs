@@ -270,11 +270,17 @@ impl Traffic {
             draws,
         };
         let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations());
-        session.continues(self.continued(session, key, now));
-        let contaminated = session.enters_upstream();
+        let implicit = self.gateway.continuation == Continuation::Implicit;
+        let contaminated = implicit && {
+            session.continues(self.continued(session, key, now));
+            session.enters_upstream()
+        };
         let source = &mut self.sources[session.workload as usize];
-        let Asked { prompt, output_tokens, marks } =
-            if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
+        let Asked { prompt, output_tokens, marks } = if warms {
+            source.warm(session, draws, now, tree)
+        } else {
+            source.ask(session, draws, now, tree)
+        };
         let answered = if warms { None } else { session.conversation.answered() };
         let place = match self.gateway.continuation {
             Continuation::None => None,
@@ -315,7 +321,7 @@ impl Traffic {
     /// The context that the gateway continues for this key, if it does.
     #[inline(always)]
     fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
-        if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
+        if key == PromptCacheKey::None {
             return None;
         }
         let upstream = fold(self.sources[session.workload as usize].partition, key.digest());
@@ -389,11 +395,22 @@ impl Traffic {
         self.joins.insert(join.node.key.0, join);
     }
 
-    /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
+    /// A session has answered; if it is a node of a fork tree, it has answered its parent with `results` tokens.
     #[inline(always)]
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
-        let parent = node.node().and_then(|node| node.parent);
-        let Some(SessionKey(parent)) = parent else { return };
+        if let Some(parent) = node.node().and_then(|node| node.parent) {
+            self.join(parent, node, at, results, next);
+        }
+    }
+
+    fn join(
+        &mut self,
+        SessionKey(parent): SessionKey,
+        node: &Session,
+        at: SimTime,
+        results: Tokens,
+        next: &mut Next,
+    ) {
         let &ForkTree { order, merge, .. } = self.sources[node.workload as usize].fork_tree();
         let Some(join) = self.joins.get_mut(&parent) else { return };
         join.left -= 1;

@@ -62,13 +62,20 @@ impl Latency {
     /// Time from the start of service to the first token.
     #[inline(always)]
     fn prefill(&self, uncached: Tokens, cached: Tokens, noise: Option<f64>) -> Span {
-        let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
-        let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
         let mean = self.overhead
             + self.per_uncached_token.times(u64::from(uncached))
             + self.per_cached_token.times(u64::from(cached))
-            + Span(u64::try_from(attention).unwrap_or(u64::MAX));
+            + self.attention(uncached, cached);
         noise.map_or(mean, |noise| mean.scale(noise))
+    }
+
+    fn attention(&self, uncached: Tokens, cached: Tokens) -> Span {
+        if self.attention_per_million_pairs == Span::ZERO {
+            return Span::ZERO;
+        }
+        let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
+        let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
+        Span(u64::try_from(attention).unwrap_or(u64::MAX))
     }
 }
 

@@ -319,7 +319,9 @@ impl Router {
         let (machine, overflowed) = match self.rules.rule {
             Rule::Home => {
                 let rank = self.home_rank(routing_key, request);
-                (self.ranked(routing_key, rank + 1)[rank as usize], rank > 0)
+                let home = self.keys[routing_key.0 as usize].home;
+                let elsewhere = rank > 0;
+                (if elsewhere { self.ranked(routing_key, rank + 1)[rank as usize] } else { home }, elsewhere)
             }
             Rule::Pool => {
                 let pool = self.rules.pool;
@@ -489,7 +491,7 @@ impl Router {
     }
 
     /// The rate at one rank of a routing key.
-    #[inline]
+    #[inline(always)]
     fn rate(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> &mut Rate {
         match self.rules.rate_over {
             RateOver::PrefixAndKey => {
