@@ -178,7 +178,7 @@ impl Conversation {
         let volatility = setting.volatility;
         let moved = self.begin_call(setting, begins_turn, draws, now, tree);
         let history = self.history.unwrap_or(Cursor::ROOT);
-        let content = draws.bits(Purpose::Content, 0);
+        let content = || draws.bits(Purpose::Content, 0);
         self.keep(content, added, tree);
         let absent = setting.status_paused || setting.rebases;
         let status = if absent { 0 } else { volatility.status() };
@@ -193,7 +193,7 @@ impl Conversation {
                     Some(tree.append_private(end, content, added))
                 }
                 _ => {
-                    let at = tree.append_private(history, draws.bits(Purpose::Content, 2), status);
+                    let at = tree.append_private(history, || draws.bits(Purpose::Content, 2), status);
                     Some(tree.append_private(at, content, turn_tokens))
                 }
             };
@@ -222,7 +222,7 @@ impl Conversation {
         draws: Draws,
         tree: &mut PrefixTree,
     ) {
-        let content = |part| draws.bits(Purpose::Content, part);
+        let content = |part| move || draws.bits(Purpose::Content, part);
         let generated = tree.append_private(self.prompt_end(), content(1), reasoning + output);
         let rule = if reasoning == 0 { Reasoning::Kept } else { rule };
         match (rule, self.sent()) {
@@ -302,13 +302,13 @@ impl Conversation {
 
     /// Lengthens what later turns repeat.
     #[inline(always)]
-    fn keep(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
-        self.kept = tree.append_private(self.kept, content, tokens);
+    fn keep(&mut self, content: impl Fn() -> u64, tokens: Tokens, tree: &mut PrefixTree) {
+        self.kept = tree.append_private(self.kept, &content, tokens);
         self.lengthen_unedited(content, tokens, tree);
     }
 
     #[inline(always)]
-    fn lengthen_unedited(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
+    fn lengthen_unedited(&mut self, content: impl FnOnce() -> u64, tokens: Tokens, tree: &mut PrefixTree) {
         if let Some(Extra { unedited: Some(at), .. }) = self.extra.as_deref_mut() {
             *at = tree.append_private(*at, content, tokens);
         }
@@ -323,7 +323,7 @@ impl Conversation {
     #[inline(always)]
     fn begin_turn(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
         let Setting { volatility, start: context, .. } = *setting;
-        let content = draws.bits(Purpose::Content, 3);
+        let content = || draws.bits(Purpose::Content, 3);
         if self.history.is_none() {
             self.kept = self.start(setting, tree);
             if let Some(context) = context {

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::prompt::{Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
-use crate::random::{Draws, Purpose, Seed, SessionKey, digest, fold};
+use crate::random::{Distribution, Draws, Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
 
 /// One workload while it runs.
@@ -282,7 +282,11 @@ impl Source {
             _ if session.turns_left == 0 => return None,
             Kind::Chat(Chat { think, .. }, _) | Kind::Agent(Agent { think, .. }, _) => think,
         };
-        Some(law.draw(session.draws(), Purpose::Think))
+        Some(match law {
+            // A pause that is always the same needs no draws.
+            Distribution::Constant(pause) => *pause,
+            _ => law.draw(session.draws(), Purpose::Think),
+        })
     }
 
     #[inline(always)]

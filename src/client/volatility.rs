@@ -147,7 +147,7 @@ impl Volatility {
         let depth = (f64::from(history.depth) * self.edit_depth) as Tokens;
         let depth = depth.min(history.depth.saturating_sub(1));
         let kept = tree.ancestor(history, depth);
-        tree.append_private(kept, draws.bits(Purpose::Content, 5), history.depth - depth)
+        tree.append_private(kept, || draws.bits(Purpose::Content, 5), history.depth - depth)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Access {
     pub date: u64,
     /// Who may read it: the key, where the key is part of the cache's identity, and who has the same date.
     pub scope: Scope,
+    /// The same on this machine alone.
+    pub here: Scope,
     /// Whose body it is.
     pub owner: RoutingKey,
     /// The prompt.
@@ -112,13 +114,6 @@ struct Owner {
     alive_until: SimTime,
 }
 
-impl Access {
-    /// The scope of what it may read on its machine.
-    fn here(&self) -> Scope {
-        Scope(fold(self.scope.0, u64::from(self.machine.0)))
-    }
-}
-
 impl Owner {
     /// The scope in which its own body is held.
     fn scope(&self) -> Scope {
@@ -160,7 +155,7 @@ impl Cache {
         first: SimTime,
         last: SimTime,
     ) -> Answers {
-        self.store.read_between(tree, access.here(), access.prompt.shareable, first, last)
+        self.store.read_between(tree, access.here, access.prompt.shareable, first, last)
     }
 
     /// What it will do, once it is visible.
@@ -193,10 +188,10 @@ impl Cache {
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
-            return self.store.read(tree, access.here(), at, readable, now);
+            return self.store.read(tree, access.here, at, readable, now);
         }
         let owners = self.machines[access.machine.0 as usize].owners.iter();
-        let readers = access.here();
+        let readers = access.here;
         let open = owners.filter(|owner| owner.readers == readers && owner.alive_until >= now);
         open.map(|owner| self.store.read(tree, owner.scope(), at, readable, now)).max().unwrap_or(0)
     }
@@ -235,7 +230,7 @@ impl Cache {
                 self.write_owner(tree, effect, now);
             }
         } else {
-            effect.touch(&mut self.store, tree, effect.access.here(), now);
+            effect.touch(&mut self.store, tree, effect.access.here, now);
         }
         if self.rules.capacity_tokens.is_some() {
             self.make_room(tree, effect, now);
@@ -248,7 +243,7 @@ impl Cache {
         let Self { store, machines, .. } = self;
         let MachineCache { capacity, owners } = &mut machines[machine.0 as usize];
         let Some(capacity) = capacity else { return };
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         let own = owners.iter().find(|other| effect.writes && other.key == owner && other.readers == scope);
         let scope = own.map_or(scope, Owner::scope);
         let tail = Tail { scope, from: body.shareable, boundaries: &effect.tail, expiry };
@@ -267,7 +262,7 @@ impl Cache {
         let Effect { access: Access { machine, prompt, .. }, read, expiry, .. } = *effect;
         let Self { store, machines, .. } = self;
         let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         // Only what this request read: a body beyond that is not its own.
         let at = tree.ancestor(prompt.shareable, read);
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
@@ -286,7 +281,7 @@ impl Cache {
         let Effect { access: Access { machine, owner, body, .. }, expiry, .. } = *effect;
         let Self { store, machines, .. } = self;
         let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
         let one = self.rules.bodies == Bodies::One;

@@ -157,9 +157,10 @@ impl Store {
             if depth > start {
                 let covers = self.covers;
                 let steps = self.room(scope, edge, now);
-                let covered = if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
-                if covered {
-                    // Expiries never fall towards the root: what covers this edge covers the rest of the path.
+                let lived_as_long =
+                    if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
+                if lived_as_long {
+                    // Expiries never fall towards the root: neither does the rest of the path live longer now.
                     break;
                 }
             }
@@ -401,7 +402,7 @@ fn renewed(old: SimTime, new: SimTime) -> SimTime {
     old.max(new)
 }
 
-/// Inserts a step into a staircase; true if it was covered already.
+/// Inserts a step into a staircase; true if a part of it, however short, lived as long before.
 #[inline]
 fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     #[cfg(test)]
@@ -420,7 +421,7 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
             (true, false) if depth == only.depth => return true,
             (true, false) if expiry == only.expiry => {
                 only.depth = depth;
-                return false;
+                return true;
             }
             _ => {}
         }
@@ -438,6 +439,7 @@ fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     }
     let dominated = steps[position..].iter().take_while(|step| step.expiry <= expiry).count();
     let step = Step { depth, expiry };
+    let lived_as_long = steps.last().is_some_and(|latest| latest.expiry >= expiry);
     if dominated == 0 {
         steps.insert(position, step);
     } else {
@@ -446,7 +448,7 @@ fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     if dominated > 1 {
         drop(steps.drain(position + 1..position + dominated));
     }
-    false
+    lived_as_long
 }
 
 /// Inserts or renews one boundary; never covers what lies before it.

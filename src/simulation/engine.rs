@@ -230,6 +230,9 @@ impl Simulation {
             arriving().map(Session::place).chain(appearing().map(|effect| effect.access.prompt.shareable));
         for place in places {
             black_box((self.tree.origin(place.edge), self.provider.cache.holds(place.edge)));
+            if let Some(ledger) = &self.ledger {
+                black_box(ledger.holds(place.edge));
+            }
         }
         for key in arriving().filter_map(Session::routing_key) {
             black_box(self.provider.router.last_counted(key));
@@ -522,7 +525,8 @@ impl Provided {
         // A failed call has no answer to store.
         let (output_tokens, answered) = if failed { (0, None) } else { (output_tokens, answered) };
         let body = self.write.stored(&prompt, output_tokens, answered);
-        let access = Access { partition, machine, date, scope, owner, prompt, body };
+        let here = Scope(fold(scope.0, u64::from(machine.0)));
+        let access = Access { partition, machine, date, scope, here, owner, prompt, body };
         (access, route.overflowed)
     }
 
