@@ -306,14 +306,19 @@ impl Bins {
     }
 }
 
-/// What one key has done, with the number of its partition.
+/// What one key has done, with the number of its partition. One cache line.
+#[repr(align(64))]
 struct KeyUse {
-    key: (u32, PromptCacheKey),
-    machines: SmallVec<[MachineId; 2]>,
-    minute: u64,
+    key: PromptCacheKey,
+    partition: u32,
+    /// The minute of its last request, and its requests in it.
+    minute: u32,
     in_minute: u32,
     peak: u32,
+    machines: SmallVec<[MachineId; 2]>,
 }
+
+const _: () = assert!(size_of::<KeyUse>() == 64);
 
 /// What each key has done.
 #[derive(Default)]
@@ -331,28 +336,32 @@ struct Keys {
 
 /// A request as far as its key is concerned.
 struct KeyCall {
-    key: (u32, PromptCacheKey),
+    key: PromptCacheKey,
+    partition: u32,
     routing_key: RoutingKey,
     machine: MachineId,
-    minute: u64,
+    minute: u32,
 }
 
 /// Requests that are counted together.
 const TOGETHER: usize = 64;
 
 impl Keys {
-    fn number(&mut self, key: (u32, PromptCacheKey), RoutingKey(routing_key): RoutingKey) -> u32 {
-        let index = routing_key as usize;
+    fn number(&mut self, call: &KeyCall) -> u32 {
+        let KeyCall { key, partition, routing_key, .. } = *call;
+        let index = routing_key.0 as usize;
         if let Some(number) = self.met.get(index)
-            && self.used[*number as usize].key == key
+            && let used = &self.used[*number as usize]
+            && used.key == key
+            && used.partition == partition
         {
             return *number;
         }
         let next = self.used.len() as u32;
-        let number = *self.numbers.entry(key).or_insert(next);
+        let number = *self.numbers.entry((partition, key)).or_insert(next);
         if number == next {
             let machines = SmallVec::new();
-            self.used.push(KeyUse { key, machines, minute: 0, in_minute: 0, peak: 0 });
+            self.used.push(KeyUse { key, partition, minute: 0, in_minute: 0, peak: 0, machines });
         }
         if index >= self.met.len() {
             self.met.resize(index + 1, number);
@@ -364,10 +373,12 @@ impl Keys {
     #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
         self.calls.push(KeyCall {
-            key: (outcome.named_partition, outcome.key),
+            key: outcome.key,
+            partition: outcome.named_partition,
             routing_key: outcome.routing_key,
             machine: outcome.machine,
-            minute: outcome.arrival.0 / Span::MINUTE.0,
+            // All of simulated time has fewer minutes.
+            minute: (outcome.arrival.0 / Span::MINUTE.0) as u32,
         });
         if self.calls.len() >= TOGETHER {
             self.count_calls();
@@ -377,7 +388,7 @@ impl Keys {
     fn count_calls(&mut self) {
         let calls = std::mem::take(&mut self.calls);
         let mut called = std::mem::take(&mut self.called);
-        called.extend(calls.iter().map(|call| self.number(call.key, call.routing_key)));
+        called.extend(calls.iter().map(|call| self.number(call)));
         for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
             let usage = &mut self.used[*number as usize];
             if let Err(position) = usage.machines.binary_search(machine) {

@@ -68,7 +68,7 @@ pub struct Simulation {
     /// Sessions about to be queued: those that go on because of a call, and those that start.
     pub(super) next: Next,
     starting: Next,
-    /// Edges of the tree after the last clean-up: what nobody needs is freed when their number has doubled.
+    /// Edges of the tree after the last clean-up: what nobody needs is freed when they are half as many again.
     kept_edges: usize,
 }
 
@@ -265,7 +265,7 @@ impl Simulation {
         }
         // Attribution remembers all that was sent, and a limited room counts what it held.
         let may_forget = self.ledger.is_none() && self.provider.write.capacity_tokens.is_none();
-        if may_forget && self.tree.len() > 2 * self.kept_edges + FEWEST_EDGES {
+        if may_forget && self.tree.len() > self.kept_edges + self.kept_edges / 2 + FEWEST_EDGES {
             self.forget(now);
         }
         Ok(())
