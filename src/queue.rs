@@ -58,10 +58,10 @@ const SLOTS: usize = 64;
 const DIGIT_BITS: u32 = 6;
 
 /// So many events or fewer are sorted rather than moved to a finer wheel.
-const FEW: usize = 32;
+const FEW: usize = 64;
 
 /// With so many or more to be served next, keeping them sorted costs more than the wheels.
-const MANY: usize = 64;
+const MANY: usize = 128;
 
 /// Events to come.
 #[derive(Clone, Debug)]
