@@ -347,7 +347,8 @@ impl Simulation {
         }
     }
 
-    /// One request, from routing to answer; when its session calls again.
+    /// One request, from routing to answer; when its session calls again. Its steps are inlined by force, in whatever
+    /// file they stand: calling sixty of them would be a fifth of the work.
     #[inline(always)]
     fn arrive(
         &mut self,
