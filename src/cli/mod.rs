@@ -2,14 +2,17 @@
 
 mod check;
 mod convert;
+mod diff;
 mod fit;
 mod list;
+mod logged;
 mod output;
 mod recommend;
 mod replay;
 mod run;
 mod sensitivity;
 mod sweep;
+mod what_if;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +32,7 @@ const HELP: &str = "\
 What will happen?
   run          Play one scenario and print its numbers with their intervals
   sweep        Play every variant of a scenario and write CSVs of hit ratio and latency
-  replay       Play a recorded trace against a provider
+  replay       Play a recorded trace, or a log of your own, under its choices and under others
 
 What should I do?
   recommend    The best of a client's choices, and what it costs if the provider is not what it seems
@@ -40,6 +43,7 @@ What is the provider doing?
 
 What is in my requests?
   check        Find what keeps them from being cached: a linter, for a user's CI
+  diff         Find where two requests part, or where the prefixes of a log broke
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -69,6 +73,7 @@ enum Verb {
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
     Check(check::Check),
+    Diff(diff::Diff),
     Convert(convert::Convert),
     List(list::List),
 }
@@ -93,6 +98,7 @@ impl Verb {
             Self::Fit(fit) => fit.answer(),
             Self::Check(check) => return check.answer(),
             Self::Convert(convert) => convert.answer(),
+            Self::Diff(diff) => diff.answer(),
             Self::List(list) => list.answer(),
         }?;
         Ok(Verdict::Answered)
