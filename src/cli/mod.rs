@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod anonymize;
 mod convert;
 mod fit;
 mod list;
@@ -38,6 +39,7 @@ What is the provider doing?
   fit          Fit its unknown numbers to observations, and rank rival hypotheses
 
 What is in my requests?
+  anonymize    Write a log of your own with hashes in place of text and names, to share it
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -66,6 +68,7 @@ enum Verb {
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
+    Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
 }
@@ -203,6 +206,7 @@ pub fn main() -> i32 {
         Verb::Recommend(recommend) => recommend.answer(),
         Verb::Sensitivity(sensitivity) => sensitivity.answer(),
         Verb::Fit(fit) => fit.answer(),
+        Verb::Anonymize(anonymize) => anonymize.answer(),
         Verb::Convert(convert) => convert.answer(),
         Verb::List(list) => list.answer(),
     };

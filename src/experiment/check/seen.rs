@@ -49,8 +49,14 @@ impl Piece {
         let content = match &part.content {
             Content::Text(text) => digest(text),
             Content::Sized { tokens, digest } => fold(*digest, u64::from(*tokens)),
+            Content::Hashed { digest, .. } => *digest,
         };
-        Self { role: part.role, content, phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1), end }
+        Self {
+            role: part.role,
+            content,
+            phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1),
+            end,
+        }
     }
 
     /// Whether the same is said by the same, whatever its phase and its place.
