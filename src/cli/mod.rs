@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod anonymize;
 mod check;
 mod convert;
 mod diff;
@@ -44,6 +45,7 @@ What is the provider doing?
 What is in my requests?
   diff         Find where two requests part, or where the prefixes of a log broke
   check        Find what keeps them from being cached: a linter, for a user's CI
+  anonymize    Write a log of your own with hashes in place of text and names, to share it
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -74,6 +76,7 @@ enum Verb {
     Fit(fit::Fit),
     Diff(diff::Diff),
     Check(check::Check),
+    Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
 }
@@ -98,6 +101,7 @@ impl Verb {
             Self::Fit(fit) => fit.answer(),
             Self::Diff(diff) => diff.answer(),
             Self::Check(check) => return check.answer(),
+            Self::Anonymize(anonymize) => anonymize.answer(),
             Self::Convert(convert) => convert.answer(),
             Self::List(list) => list.answer(),
         }?;
