@@ -299,3 +299,103 @@ fn bad_input_is_refused_in_a_line() {
         assert!(message.contains(says), "{arguments:?}: {message}");
     }
 }
+
+/// The instructions of the shipped log's assistant.
+fn shop_rules() -> String {
+    let subjects =
+        ["orders", "returns", "invoices", "vouchers", "deliveries", "accounts", "repairs", "gifts"];
+    let verbs = ["look up", "confirm", "cancel", "explain", "forward", "correct"];
+    let rules = (1..=72).map(|rule| {
+        let [subject, other] = [subjects[rule % 8], subjects[(rule * 5 + 3) % 8]];
+        format!("Rule {rule}: {} {subject} before {other}, and say so in one sentence.", verbs[rule % 6])
+    });
+    format!("You answer customers of a small shop.\n{}", rules.collect::<Vec<_>>().join("\n"))
+}
+
+/// The log that comes with the program: three conversations. One has the time of day in its instructions, one rewrites its
+/// first message, one is as it should be. Its `cached_tokens` follow the documented rule (7 tokens of the provider's own
+/// before each prompt, 75 hidden), but for one miss that no rule explains.
+fn shipped_log() -> String {
+    let mut renderer = Renderer::new(Vocabulary::O200kBase, MESSAGE_OVERHEAD);
+    let (mut lines, mut sent): (String, Vec<Vec<u32>>) = (String::new(), Vec::new());
+    let mut histories = vec![Vec::new(); 3];
+    for call in 0..24u64 {
+        let (session, minute) = ((call % 3) as usize, call / 2);
+        let history: &mut Vec<String> = &mut histories[session];
+        let turn = history.len() / 2 + 1;
+        history.push(format!("Question {turn} of customer {session}: where is order {}?", 4_100 + call * 37));
+        let rules = shop_rules();
+        let instructions = if session == 1 {
+            format!("It is 09:{:02}:{:02}.\n{rules}", minute, call % 2 * 30)
+        } else {
+            rules
+        };
+        if session == 2 && turn % 3 == 0 {
+            history[0] = format!("Summary {turn}: customer 2 asked about orders.");
+        }
+        let parts =
+            std::iter::once(Part { opens_message: true, ..Part::text("", Role::Developer, &instructions) });
+        let spoken =
+            history.iter().map(|text| Part { opens_message: true, ..Part::text("", Role::User, text) });
+        // Who speaks is part of the tokens.
+        let spoken = spoken.enumerate().map(|(at, part)| {
+            let role = if at % 2 == 0 { Role::User } else { Role::Assistant };
+            Part { role, ..part }
+        });
+        let tokens = renderer.render(&Body { parts: parts.chain(spoken).collect() }).tokens;
+        let shared = |other: &Vec<u32>| other.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        let depth = sent.iter().map(shared).max().map_or(0, |shared| shared + 7);
+        let boundary = ((depth + 75) / 128 * 128).saturating_sub(75) / 128 * 128;
+        let cached = if boundary < 1_024 || call == 18 { 0 } else { boundary };
+        let line = json!({
+            "time": format!("2026-03-02T09:{minute:02}:{:02}Z", call % 2 * 30),
+            "session": format!("customer-{session}"),
+            "request": request(&instructions, history, "support"),
+            "usage": {
+                "input_tokens": tokens.len() + 7,
+                "input_tokens_details": { "cached_tokens": cached },
+                "output_tokens": 30,
+            },
+        });
+        writeln!(lines, "{line}").unwrap();
+        history.push(format!("Order {} left our house on day {}.", 4_100 + call * 37, call % 7 + 1));
+        sent.push(tokens);
+    }
+    lines
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+const SHIPPED_LOG: &str = "scenarios/logs/support.jsonl.gz";
+
+/// With `CACHECAST_WRITE_LOG=1` the file is made again.
+#[test]
+fn the_shipped_log_is_what_its_generator_makes() {
+    use std::io::{Read, Write};
+    let (path, made) = (repository(SHIPPED_LOG), shipped_log());
+    if std::env::var_os("CACHECAST_WRITE_LOG").is_some() {
+        let file = std::fs::File::create(&path).unwrap();
+        let mut packed = flate2::GzBuilder::new().write(file, flate2::Compression::best());
+        packed.write_all(made.as_bytes()).unwrap();
+        packed.finish().unwrap();
+    }
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    assert!(text == made, "the shipped log is another");
+}
+
+#[test]
+fn the_shipped_log_says_what_it_was_made_to_say() {
+    let folder = repository("");
+    let said = answer(&folder, &["diff", SHIPPED_LOG, "--json", "--quiet"]);
+    let broken: Vec<_> =
+        said["broken"].as_array().unwrap().iter().map(|place| (&place["path"], &place["breaks"])).collect();
+    let (instructions, edited) = (json!("instructions"), json!("input[*].content"));
+    assert_eq!(broken, [(&instructions, &json!(7)), (&edited, &json!(2))]);
+    let said = answer(&folder, &["replay", SHIPPED_LOG, "--format", "json", "--quiet"]);
+    let validation = &said["validation"];
+    assert_eq!(validation["worst"], json!({ "line": 19, "logged": 0, "simulated": 1_280 }), "{validation}");
+    assert!((validation["exact_share"].as_f64().unwrap() - 23.0 / 24.0).abs() < 1e-6, "{validation}");
+}
