@@ -237,11 +237,8 @@ impl LoggedCall {
 
     fn record(&self, keeps_marks: bool) -> Record {
         let (before, prompt_tokens) = (self.unrendered_tokens, self.prompt_tokens());
-        let unrendered = Run {
-            content: UNRENDERED + (u64::from(self.group) << 32),
-            pieces: before,
-            piece_tokens: 1,
-        };
+        let unrendered =
+            Run { content: UNRENDERED + (u64::from(self.group) << 32), pieces: before, piece_tokens: 1 };
         let named_tokens = (before + self.rendered_tokens).min(prompt_tokens);
         let runs = cut([unrendered].into_iter().chain(self.runs.iter().copied()), named_tokens);
         let marks = self.marks.iter().filter(|mark| keeps_marks || mark.kind != MarkKind::Explicit);
