@@ -113,7 +113,7 @@ fn secret_log() -> String {
         let models = ["gpt-5.2", "gpt-5.6-terra", "gpt-5.5"];
         json!({"time": 1_763_671_423 + n, "session": secret, "user": secret, "request": {
             "model": models[n as usize % 3],
-            "prompt_cache_key": format!("{secret}-{n}"), "prompt_cache_retention": "in_memory", "user": secret,
+            "prompt_cache_key": if n % 10 == 9 { secret.into() } else { format!("{secret}-{n}") }, "prompt_cache_retention": "in_memory", "user": secret,
             "tools": [tool(format!("{secret}_a{n}")), tool(format!("{secret}_b"))],
             "text": {"format": {"type": "json_schema", "name": secret, "schema": {secret: n}}},
             "reasoning": {"effort": "high"}, "metadata": {secret: secret},
@@ -144,7 +144,7 @@ fn no_text_gets_out_unless_asked_for() {
     }
     let said = check(&files, &["log.jsonl", "--json"]);
     let rules = said.rules();
-    for rule in ["CC002", "CC004", "CC010", "CC012", "CC015", "CC016", "CC017", "CC019"] {
+    for rule in ["CC002", "CC004", "CC012", "CC015", "CC016", "CC017", "CC019"] {
         assert!(rules.iter().any(|fired| fired == rule), "{rule}: {rules:?}");
     }
     let rows: Vec<Value> = serde_json::from_str(&said.stdout).unwrap();
