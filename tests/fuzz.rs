@@ -54,6 +54,10 @@ fn samples() -> Vec<Vec<u8>> {
 {"type": "user", "sessionId": "s", "uuid": "c", "parentUuid": "b", "timestamp": "2026-01-31T00:00:02Z", "message": {"role": "user", "content": [{"type": "tool_result", "content": "Zanzibar"}]}}
 {"type": "user", "sessionId": "s", "uuid": "d", "parentUuid": "a", "timestamp": "2026-01-31T00:00:03Z", "message": {"role": "user", "content": "Zanzibar"}}
 "#,
+        // What `anonymize` writes.
+        r#"{"anonymized": 1, "line": 3, "time_ns": 1769817600250000000, "session": "Zanzibar", "key": "k", "settings": {"model": "gpt-5", "text.format": "Zanzibar"}, "retention": "24h", "prompt_tokens": 20, "cached_tokens": 5, "ttft_ns": 5, "parts": [{"path": "input", "role": "user", "opens_message": true, "ends_message": true, "hash": "00000000000000ff", "stretches": [["00000000000000ff", 3], ["0123456789abcdef", 9]]}]}
+{"anonymized": 1, "line": 4, "prompt": "Zanzibar", "explicit_only": true, "continues": true, "prompt_tokens": 9, "total_ns": 7}
+"#,
         // Tables, the second of observations.
         "time,key,prompt_tokens,cached_tokens,note,http_ok\n1769817600,k,2000,1920,Zanzibar,1\n1769817601.5,k,,,\"Zanzi\nbar\",0\n",
         "# comment\ntime,prompt_tokens,cached_tokens,ttft_ms\n0,2000,0,100.5\n1.5,2000,1920,90\n",

@@ -62,6 +62,7 @@ fn texts(call: &Call) -> String {
     let text = |content: &Content| match content {
         Content::Text(text) => text.clone(),
         Content::Sized { tokens, .. } => format!("[{tokens}]"),
+        Content::Hashed { .. } => "#".into(),
     };
     body.parts.iter().map(|part| text(&part.content)).collect::<Vec<_>>().join("|")
 }

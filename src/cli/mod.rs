@@ -1,5 +1,6 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
+mod anonymize;
 mod check;
 mod convert;
 mod diff;
@@ -42,8 +43,9 @@ What is the provider doing?
   fit          Fit its unknown numbers to observations, and rank rival hypotheses
 
 What is in my requests?
-  check        Find what keeps them from being cached: a linter, for a user's CI
   diff         Find where two requests part, or where the prefixes of a log broke
+  check        Find what keeps them from being cached: a linter, for a user's CI
+  anonymize    Write a log of your own with hashes in place of text and names, to share it
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
 Show and set up:
@@ -72,8 +74,9 @@ enum Verb {
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
-    Check(check::Check),
     Diff(diff::Diff),
+    Check(check::Check),
+    Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
 }
@@ -96,9 +99,10 @@ impl Verb {
             Self::Recommend(recommend) => recommend.answer(),
             Self::Sensitivity(sensitivity) => sensitivity.answer(),
             Self::Fit(fit) => fit.answer(),
-            Self::Check(check) => return check.answer(),
-            Self::Convert(convert) => convert.answer(),
             Self::Diff(diff) => diff.answer(),
+            Self::Check(check) => return check.answer(),
+            Self::Anonymize(anonymize) => anonymize.answer(),
+            Self::Convert(convert) => convert.answer(),
             Self::List(list) => list.answer(),
         }?;
         Ok(Verdict::Answered)

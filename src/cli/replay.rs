@@ -74,7 +74,10 @@ impl Replay {
     }
 
     fn replay_trace(&self, what_ifs: &[WhatIf]) -> Result<()> {
-        let loaded = self.trace()?;
+        let trace = self.trace()?;
+        let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
+        let others: Vec<_> =
+            what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
         self.common.warn(&preflight::warnings(&loaded));
         let reports = play(&loaded, self.requests.as_deref(), None, |report| {
             self.common.warn(&skipped_words(&report.skipped));
@@ -87,13 +90,8 @@ impl Replay {
             return self.common.print(&table(&loaded, &reports));
         }
         let rows = reports.into_iter().map(|report| report.row).collect();
-        let mut variants = vec![Variant { what_if: WhatIf::actual(), loaded: loaded.clone(), rows }];
-        for what_if in what_ifs {
-            let nothing_logged = FxHashMap::default();
-            let changed = self.settled(loaded.with(&what_if.changes)?)?;
-            variants.push(what_if::play(what_if.clone(), changed, &nothing_logged)?.0);
-        }
-        self.say(LogKind::Trace, None, variants)
+        let actual = Variant { what_if: WhatIf::actual(), loaded, rows };
+        self.say(LogKind::Trace, None, actual, what_ifs, others)
     }
 
     fn replay_log(&self, what_ifs: &[WhatIf]) -> Result<()> {
@@ -104,23 +102,31 @@ impl Replay {
         let log = Log::read(Path::new(&self.trace), &self.logged.format())?;
         let (kind, skipped) = (log.kind, (log.skipped.count, log.skipped.first.clone()));
         let replay = what_if::Replay::new(log, &mut known, &self.common.changes()?);
+        let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?, what_if);
+        let loaded = scenario(&WhatIf::actual())?;
+        let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
         self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
-        let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?);
-        let actual = scenario(&WhatIf::actual())?;
-        self.common.warn(&preflight::warnings(&actual));
+        self.common.warn(&preflight::warnings(&loaded));
         if let Some(requests) = &self.requests {
-            play(&actual.with(&[Change::new("seeds", 1, "--requests")])?, Some(requests), None, |_| Ok(()))?;
+            play(&loaded.with(&[Change::new("seeds", 1, "--requests")])?, Some(requests), None, |_| Ok(()))?;
         }
-        let logged = replay.logged();
-        let (actual, validation) = what_if::play(WhatIf::actual(), actual, &logged)?;
-        let mut variants = vec![actual];
-        for what_if in what_ifs {
-            variants.push(what_if::play(what_if.clone(), scenario(what_if)?, &FxHashMap::default())?.0);
-        }
-        self.say(kind, (validation.compared > 0).then_some(validation), variants)
+        let (actual, validation) = what_if::play(WhatIf::actual(), loaded, &replay.logged())?;
+        self.say(kind, (validation.compared > 0).then_some(validation), actual, what_ifs, others)
     }
 
-    fn say(&self, kind: LogKind, validation: Option<Validation>, variants: Vec<Variant>) -> Result<()> {
+    /// Plays the other choices, and says what all of them came to.
+    fn say(
+        &self,
+        kind: LogKind,
+        validation: Option<Validation>,
+        actual: Variant,
+        what_ifs: &[WhatIf],
+        others: Vec<Loaded>,
+    ) -> Result<()> {
+        let mut variants = vec![actual];
+        for (what_if, loaded) in what_ifs.iter().zip(others) {
+            variants.push(what_if::play(what_if.clone(), loaded, &FxHashMap::default())?.0);
+        }
         let answer = Answer { file: &self.trace, form: kind.name(), validation, variants };
         answer.print(self.common.format.unwrap_or_else(Format::for_stdout), self.common.quiet)
     }
@@ -132,13 +138,12 @@ impl Replay {
         changes.push(Change::new("provider.profile", provider, "--provider"));
         changes.push(Change::new(&file("skip_bad"), self.logged.skip_bad, "--skip-bad"));
         changes.extend(self.common.changes()?);
-        let loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes)?;
-        self.settled(loaded)
+        Loaded::from_text("replay", "replay", "", Path::new(""), &changes)
     }
 
-    /// With the lifetime asked for, and with one replication where all are the same.
-    fn settled(&self, loaded: Loaded) -> Result<Loaded> {
-        let loaded = self.with_lifetime(loaded)?;
+    /// With the lifetime asked for, other choices over it, and one replication where all are the same.
+    fn settled(&self, loaded: Loaded, what_if: &WhatIf) -> Result<Loaded> {
+        let loaded = self.with_lifetime(loaded)?.with(&what_if.changes)?;
         if self.common.seeds.is_none() && loaded.is_deterministic() {
             return loaded.with(&[Change::new("seeds", 1, "replay")]);
         }

@@ -5,7 +5,7 @@
 //! warns before a run whose answer is certain, and for which [`check`] looks in a user's own requests;
 //! [`run`] plays one replication into one row of [`metrics`], with the intervals of [`statistics`], or of a
 //! [`sample`], and its requests one by one into a log of [`requests`], or into a trace ([`trace_log`];
-//! [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`] in
+//! [`convert`] makes one of another, [`anonymize`] one that can be shared); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`] in
 //! one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a [`folder`], written
 //! as [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which
@@ -30,6 +30,7 @@ pub mod run;
 pub mod results;
 pub mod requests;
 pub mod convert;
+pub mod anonymize;
 pub mod trace_log;
 pub mod sweep;
 pub mod what_if;

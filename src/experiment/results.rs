@@ -55,7 +55,8 @@ impl Unpublished {
         file.persist(&path).map(|_| ()).map_err(|error| Error::io(&path, "write", &error.error))
     }
 
-    fn failed(&self, error: &std::io::Error) -> Error {
+    /// The error of a failure to write it.
+    pub(super) fn failed(&self, error: &std::io::Error) -> Error {
         Error::io(&self.path, "write", error)
     }
 }

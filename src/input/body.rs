@@ -122,6 +122,7 @@ mod tests {
             let content = match &part.content {
                 Content::Text(text) => text.clone(),
                 Content::Sized { tokens, .. } => format!("[{tokens}]"),
+                Content::Hashed { .. } => "#".into(),
             };
             let sign = |flag, sign| if flag { sign } else { "" };
             let (opens, ends) = (sign(part.opens_message, "("), sign(part.ends_message, ")"));

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{SimTime, Span, Tokens};
 
 /// One request of a log.
@@ -87,10 +89,19 @@ pub enum Content {
         /// What tells it apart from others.
         digest: u64,
     },
+    /// What stands for a text in an anonymized log.
+    Hashed {
+        /// What tells the whole part apart from others.
+        digest: u64,
+        /// Its stretches, each by its hash and with its tokens: within one log, prompts that begin alike begin with the
+        /// same ones.
+        stretches: Vec<(u64, Tokens)>,
+    },
 }
 
 /// Who speaks in a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The list of tools.
     Tools,
@@ -149,8 +160,15 @@ impl fmt::Debug for Content {
         match self {
             Self::Text(text) => write!(f, "{} bytes of text", text.len()),
             Self::Sized { tokens, .. } => write!(f, "{tokens} tokens"),
+            Self::Hashed { stretches, .. } => write!(f, "{} stretches of hashed text", stretches.len()),
         }
     }
+}
+
+impl Settings {
+    /// Every name that [`prefix`](Self::prefix) may have.
+    pub const NAMES: [&str; 6] =
+        ["model", "service_tier", "reasoning.effort", "text.verbosity", "text.format", "parallel_tool_calls"];
 }
 
 impl Role {

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::input::anonymized;
 use crate::input::call::Call;
 use crate::input::claude_code::ClaudeCode;
 use crate::input::codex::Codex;
@@ -32,19 +33,22 @@ pub enum LogKind {
     ClaudeCode,
     /// A CSV of usage, without bodies.
     UsageTable,
+    /// JSON lines of hashes in place of text, as `cachecast anonymize` writes them.
+    Anonymized,
     /// A recorded trace, which [`TraceReader`](crate::input::trace::TraceReader) reads: named here, not read.
     Trace,
 }
 
 impl LogKind {
     /// Every form.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Request,
         Self::Log,
         Self::Gateway,
         Self::Codex,
         Self::ClaudeCode,
         Self::UsageTable,
+        Self::Anonymized,
         Self::Trace,
     ];
 
@@ -57,6 +61,7 @@ impl LogKind {
             Self::Codex => "codex",
             Self::ClaudeCode => "claude-code",
             Self::UsageTable => "usage-table",
+            Self::Anonymized => "anonymized",
             Self::Trace => "trace",
         }
     }
@@ -70,6 +75,7 @@ impl LogKind {
             Self::Codex => "a rollout of Codex",
             Self::ClaudeCode => "a session of Claude Code",
             Self::UsageTable => "a table of usage",
+            Self::Anonymized => "an anonymized log",
             Self::Trace => "a recorded trace",
         }
     }
@@ -120,6 +126,7 @@ enum Form {
     Gateway,
     Codex(Codex),
     ClaudeCode(ClaudeCode),
+    Anonymized,
 }
 
 /// What is wrong, and whether reading can go on behind it.
@@ -223,6 +230,7 @@ impl Reader {
             LogKind::Gateway => lines(Form::Gateway),
             LogKind::Codex => lines(Form::Codex(Codex::default())),
             LogKind::ClaudeCode => lines(Form::ClaudeCode(ClaudeCode::default())),
+            LogKind::Anonymized => lines(Form::Anonymized),
             LogKind::UsageTable => Ok(Self::Table(Box::new(UsageTable::open(path)?))),
             LogKind::Trace => Err(Error::input(
                 path.display(),
@@ -272,6 +280,7 @@ impl Form {
             Self::Gateway => gateway::line(number, &fields),
             Self::Codex(codex) => codex.line(number, &fields),
             Self::ClaudeCode(claude) => claude.line(number, &fields),
+            Self::Anonymized => anonymized::line(text),
         };
         step.map_err(|message| format!("the line: {message}"))
     }
@@ -279,7 +288,7 @@ impl Form {
     /// What the last line left open, one by one.
     fn end(&mut self) -> Option<Step> {
         match self {
-            Self::Log(_) | Self::Gateway | Self::Codex(_) => None,
+            Self::Log(_) | Self::Gateway | Self::Codex(_) | Self::Anonymized => None,
             Self::ClaudeCode(claude) => claude.end(),
         }
     }

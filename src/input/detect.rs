@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::input::anonymized;
 use crate::input::body;
 use crate::input::calls::LogKind;
 use crate::input::columns::PARQUET_MAGIC;
@@ -71,7 +72,9 @@ fn look(lines: &TextLines) -> Parsed<Option<LogKind>> {
 pub(super) fn classify(fields: &Fields<'_>) -> Option<LogKind> {
     let any = |names: &[&str]| names.iter().any(|name| fields.has(name));
     let of_type = |types: &[&str]| fields.text("type").is_some_and(|kind| types.contains(&kind.as_str()));
-    if fields.has("timestamp") && fields.has("input_length") {
+    if anonymized::is_entry(fields) {
+        Some(LogKind::Anonymized)
+    } else if fields.has("timestamp") && fields.has("input_length") {
         Some(LogKind::Trace)
     } else if fields.has("payload")
         && of_type(&["session_meta", "response_item", "event_msg", "turn_context", "compacted"])

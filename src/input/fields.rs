@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
 }
 
 /// What is wrong with a JSON text, without a word of it.
-fn json_trouble(error: &serde_json::Error) -> String {
+pub(super) fn json_trouble(error: &serde_json::Error) -> String {
     let place = format!("column {}", error.column());
     match error.classify() {
         Category::Eof => format!("is cut off: its JSON object does not end by {place}"),

@@ -2,7 +2,7 @@
 //!
 //! [`calls`] reads the calls of whatever people have, one file of this folder for each form. A [`trace`] is read one
 //! request at a time, from [`lines`] or from [`columns`]; a [`recording`] plays it in simulated time; a [`writer`]
-//! writes one.
+//! writes one. An [`anonymized`] log has hashes of [`stretches`] in place of text.
 
 pub mod call;
 pub mod render;
@@ -18,9 +18,13 @@ mod gateway;
 mod codex;
 mod claude_code;
 mod usage_table;
+pub mod salt;
+mod public_words;
+pub mod anonymized;
 mod detect;
 pub mod calls;
 pub mod token_tree;
+pub mod stretches;
 pub mod log;
 pub mod trace;
 pub mod lines;

@@ -67,6 +67,8 @@ pub struct Renderer {
     vocabulary: Vocabulary,
     message_overhead: Tokens,
     known: FxHashMap<TextDigest, Rc<[u32]>>,
+    /// Hashes of anonymized text, each by a number of its own: unlike the hashes, numbers never collide.
+    hashes: FxHashMap<u64, u32>,
 }
 
 /// A body as tokens.
@@ -81,7 +83,7 @@ pub struct Rendered {
 impl Renderer {
     /// A renderer that has seen nothing.
     pub fn new(vocabulary: Vocabulary, message_overhead: Tokens) -> Self {
-        Self { vocabulary, message_overhead, known: FxHashMap::default() }
+        Self { vocabulary, message_overhead, known: FxHashMap::default(), hashes: FxHashMap::default() }
     }
 
     /// The tokens of a body.
@@ -98,6 +100,13 @@ impl Renderer {
                     let number = SPECIAL | ROLES | *digest as u32;
                     rendered.tokens.extend(std::iter::repeat_n(number, *tokens as usize));
                 }
+                Content::Hashed { stretches, .. } => {
+                    for (hash, tokens) in stretches {
+                        // No prompt of the log branches off inside a stretch: one number does for all its tokens.
+                        let number = self.number(*hash);
+                        rendered.tokens.extend(std::iter::repeat_n(number, *tokens as usize));
+                    }
+                }
             }
             rendered.ends.push(rendered.tokens.len() as Tokens);
         }
@@ -107,6 +116,12 @@ impl Renderer {
     /// Tokens as text.
     pub fn decode(&self, tokens: &[u32]) -> String {
         self.vocabulary.decode(tokens)
+    }
+
+    /// The number of a hash, in the order of appearance: two logs that are hashed differently are rendered alike.
+    fn number(&mut self, hash: u64) -> u32 {
+        let next = SPECIAL | ROLES.saturating_add(self.hashes.len() as u32);
+        *self.hashes.entry(hash).or_insert(next)
     }
 
     fn encode(&mut self, text: &str) -> Rc<[u32]> {

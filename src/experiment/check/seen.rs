@@ -49,6 +49,7 @@ impl Piece {
         let content = match &part.content {
             Content::Text(text) => digest(text),
             Content::Sized { tokens, digest } => fold(*digest, u64::from(*tokens)),
+            Content::Hashed { digest, .. } => *digest,
         };
         Self {
             role: part.role,

@@ -109,7 +109,7 @@ fn set_of(tools: &[u64]) -> u64 {
 fn canonical(part: &Part) -> u64 {
     match &part.content {
         Content::Text(text) => canonical_text(text),
-        Content::Sized { digest, .. } => *digest,
+        Content::Sized { digest, .. } | Content::Hashed { digest, .. } => *digest,
     }
 }
 

@@ -1,0 +1,121 @@
+//! `cachecast anonymize`: a log of one's own as one that can be shared.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::output::talk;
+use crate::cli::refuse_to_replace;
+use crate::cli::run::{remove_on_interrupt, skipped_words};
+use crate::error::Result;
+use crate::experiment::anonymize::{Anonymizer, Replaced};
+use crate::experiment::results::Unpublished;
+use crate::input::calls::LogKind;
+use crate::input::log::LogFormat;
+use crate::input::render::Vocabulary;
+use crate::input::salt::Salt;
+use crate::units::Span;
+
+/// Write a log of your own with hashes in place of text and names, to share it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Replaying what is written gives the same numbers as replaying LOG, bit for bit, under any --message-overhead and the \
+--vocabulary given here (unless times were rounded).
+
+Replaced by salted hashes: all text, tools and schemas among it (in stretches that end where prompts part), images and \
+files, sessions, keys, ids, and each setting that is not a word of a vendor's own (a model's name of your own making, \
+too). What is in LOG and in no prompt is left out.
+
+Still visible: when calls were made and how long they took, the roles and lengths of all parts, what they have in common, \
+where they are marked, usage, names of vendors' models, retention. Equal texts have equal hashes.
+
+The salt is random and written nowhere, so that the output is another each time and hashes cannot be tested against \
+guesses. With --salt, sessions and keys have the same names in all files with those words: keep the words secret.")]
+pub struct Anonymize {
+    /// The log: whatever has calls in it, plain or gzip (bodies, JSON lines, a gateway's log, sessions of agents, CSV)
+    log: String,
+    /// The file to write: JSON lines
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Hash with these words in place of a random salt, for the same names in several files
+    #[arg(long, value_name = "WORDS", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    salt: Option<String>,
+    /// Round times down to this, such as 1s or 1m; numbers then may change, the order of calls does not
+    #[arg(long, value_name = "SPAN", value_parser = unit)]
+    round_times: Option<Span>,
+    /// The form of the log, if it is not to be detected
+    #[arg(long, value_parser = kind, value_name = "FORM")]
+    kind: Option<LogKind>,
+    /// What text is counted with: o200k_base or cl100k_base
+    #[arg(long, value_parser = vocabulary, default_value = "o200k_base", value_name = "NAME")]
+    vocabulary: Vocabulary,
+    /// Count and name bad lines, and leave them out, instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+    /// Say nothing of what was done
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Anonymize {
+    pub(super) fn answer(&self) -> Result<()> {
+        refuse_to_replace(&self.log, "log", &self.out)?;
+        let salt = self.salt.as_ref().map_or_else(Salt::random, |words| Ok(Salt::of_words(words)))?;
+        let format = LogFormat {
+            kind: self.kind,
+            vocabulary: self.vocabulary,
+            skip_bad: self.skip_bad,
+            ..LogFormat::default()
+        };
+        let anonymizer = Anonymizer { log: Path::new(&self.log), format, round_times: self.round_times };
+        let file = Unpublished::beside(&self.out)?;
+        remove_on_interrupt(vec![file.unfinished()]);
+        let replaced = anonymizer.write(salt, file)?;
+        if !self.quiet {
+            let skipped = &replaced.skipped;
+            for words in skipped_words(&(skipped.count, skipped.first.clone())) {
+                talk(&format!("warning: {words}"));
+            }
+            talk(&words(&replaced));
+        }
+        Ok(())
+    }
+}
+
+/// What was replaced, in a sentence.
+fn words(replaced: &Replaced) -> String {
+    let Replaced { kind, calls, bodies, stretches, sessions, keys, without_usage, .. } = replaced;
+    let left_out = match without_usage {
+        0 => String::new(),
+        left_out => format!("; {left_out} left out, which failed or say nothing"),
+    };
+    format!(
+        "{}: {calls} calls written, with hashes in place of the text of {bodies} ({stretches} stretches), {sessions} \
+         sessions and {keys} keys{left_out}",
+        kind.name()
+    )
+}
+
+fn kind(word: &str) -> std::result::Result<LogKind, String> {
+    let readable = || LogKind::ALL.into_iter().filter(|kind| *kind != LogKind::Trace);
+    readable().find(|kind| kind.word() == word).ok_or_else(|| {
+        let words: Vec<_> = readable().map(LogKind::word).collect();
+        format!("it must be one of {}", words.join(", "))
+    })
+}
+
+fn vocabulary(word: &str) -> std::result::Result<Vocabulary, String> {
+    match word {
+        "o200k_base" => Ok(Vocabulary::O200kBase),
+        "cl100k_base" => Ok(Vocabulary::Cl100kBase),
+        _ => Err("it must be o200k_base or cl100k_base".into()),
+    }
+}
+
+fn unit(text: &str) -> std::result::Result<Span, String> {
+    let span: Span = text.parse()?;
+    if span == Span::ZERO || span == Span::UNLIMITED {
+        return Err("it must be longer than nothing, such as 1s or 1m".into());
+    }
+    Ok(span)
+}
