@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::cli::logged::{Logged, contracts, stranger_words};
 use crate::cli::output::{Format, Table, print, talk};
 use crate::cli::run::skipped_words;
-use crate::cli::{SHIPPED, Verdict, from_here, load};
+use crate::cli::{SHIPPED, Verdict, load};
 use crate::error::{Error, Result};
 use crate::experiment::check::finding::Finding;
 use crate::experiment::check::{Checker, Options, Source, scenario};
 use crate::experiment::rule::{Rule, Severity};
-use crate::input::calls::{Calls, LogKind};
-use crate::input::render::{MESSAGE_OVERHEAD, Vocabulary};
+use crate::input::calls::Calls;
+use crate::input::log::LogFormat;
 use crate::units::Tokens;
 
 /// Find what keeps requests from being cached: keys, marks, retention, and what moves in a prompt
@@ -43,21 +43,11 @@ pub struct Check {
     /// Do not look for these
     #[arg(long, value_name = "RULE,...", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// What the files are [default: detected]
-    #[arg(long, value_parser = PossibleValuesParser::new(LogKind::ALL.map(LogKind::word)))]
-    kind: Option<String>,
-    /// Count and name bad lines, and leave them out, instead of stopping at the first
-    #[arg(long)]
-    skip_bad: bool,
     /// Show the piece of text that a finding is about
     #[arg(long)]
     show_text: bool,
-    /// Tokens that a message costs beside its content
-    #[arg(long, value_name = "TOKENS", default_value_t = MESSAGE_OVERHEAD, value_parser = clap::value_parser!(u32).range(..=1_000))]
-    message_overhead: Tokens,
-    /// Which vocabulary counts tokens
-    #[arg(long, value_enum, default_value_t = Words::O200kBase)]
-    vocabulary: Words,
+    #[command(flatten)]
+    logged: Logged,
     /// How to print the answer [default: text on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -77,16 +67,6 @@ enum Level {
     Warning,
     /// What costs nearly all of them, or is refused
     Error,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Words {
-    /// gpt-4o and later
-    #[value(name = "o200k_base")]
-    O200kBase,
-    /// gpt-4 and gpt-3.5
-    #[value(name = "cl100k_base")]
-    Cl100kBase,
 }
 
 impl Check {
@@ -116,18 +96,9 @@ impl Check {
 
     /// Everything that all rules find.
     fn find(&self) -> Result<Vec<Finding>> {
-        let mut checker = Checker::new(Options {
-            provider: self.provider.as_deref().map(from_here),
-            vocabulary: self.vocabulary.vocabulary(),
-            message_overhead: self.message_overhead,
-            show_text: self.show_text,
-        })
-        .map_err(|error| match error {
-            Error::Input { place, message } if place == "provider.profile" => {
-                Error::input("--provider", message)
-            }
-            other => other,
-        })?;
+        let LogFormat { vocabulary, message_overhead, .. } = self.logged.format();
+        let options = Options { vocabulary, message_overhead, show_text: self.show_text };
+        let mut checker = Checker::new(contracts(self.provider.as_deref())?, options);
         let mut of_scenarios = Vec::new();
         for file in &self.files {
             if is_scenario(file) {
@@ -137,10 +108,8 @@ impl Check {
             }
         }
         if !self.quiet {
-            for (model, taken_for) in checker.strangers() {
-                talk(&format!(
-                    "warning: no profile has the model `{model}`: it is judged like `{taken_for}` (--provider says otherwise)"
-                ));
+            for words in stranger_words(checker.contracts()) {
+                talk(&format!("warning: {words}"));
             }
         }
         let mut findings = checker.finish();
@@ -150,15 +119,14 @@ impl Check {
 
     /// Looks at the calls of a file.
     fn look_at(&self, file: &str, checker: &mut Checker) -> Result<()> {
-        let kind =
-            self.kind.as_deref().and_then(|word| LogKind::ALL.into_iter().find(|kind| kind.word() == word));
         let path = Path::new(file);
         if !path.exists() {
             let message =
                 "there is no such file, and no shipped scenario of that name (cachecast list scenarios)";
             return Err(Error::input(file, message));
         }
-        let mut calls = Calls::open(path, kind, self.skip_bad)?;
+        let LogFormat { kind, skip_bad, .. } = self.logged.format();
+        let mut calls = Calls::open(path, kind, skip_bad)?;
         let source = Source::new(file, calls.kind());
         while let Some(call) = calls.next_call()? {
             checker.call(&source, &call);
@@ -320,15 +288,6 @@ impl Level {
             Self::Note => Severity::Note,
             Self::Warning => Severity::Warning,
             Self::Error => Severity::Error,
-        }
-    }
-}
-
-impl Words {
-    fn vocabulary(self) -> Vocabulary {
-        match self {
-            Self::O200kBase => Vocabulary::O200kBase,
-            Self::Cl100kBase => Vocabulary::Cl100kBase,
         }
     }
 }

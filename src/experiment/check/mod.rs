@@ -6,10 +6,8 @@
 //! calls. What a rule takes for granted is the [`contract`] of the call's model. A [`scenario`] is checked by what is
 //! known of it before a run.
 
-use std::path::Path;
 use std::rc::Rc;
 
-use crate::error::Result;
 use crate::input::call::Call;
 use crate::input::calls::LogKind;
 use crate::input::render::{Rendered, Renderer, Vocabulary};
@@ -37,8 +35,6 @@ use volatile::Volatile;
 /// How requests are looked at.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The profile that all calls are judged by; without one, each by its model.
-    pub provider: Option<String>,
     /// How text becomes tokens.
     pub vocabulary: Vocabulary,
     /// Tokens that a message costs beside its content.
@@ -83,10 +79,9 @@ impl Source {
 }
 
 impl Checker {
-    /// A checker that has seen nothing.
-    pub fn new(options: Options) -> Result<Self> {
-        let contracts = Contracts::new(options.provider.as_deref(), Path::new(""))?;
-        Ok(Self {
+    /// A checker that has seen nothing; each call is judged by the contract of its model.
+    pub fn new(contracts: Contracts, options: Options) -> Self {
+        Self {
             renderer: Renderer::new(options.vocabulary, options.message_overhead),
             calls: 0,
             contracts,
@@ -96,7 +91,7 @@ impl Checker {
             keys: Keys::default(),
             sessions: Sessions::default(),
             options,
-        })
+        }
     }
 
     /// Looks at the next call of a file.
@@ -132,9 +127,9 @@ impl Checker {
         self.calls
     }
 
-    /// Models that no profile knows, each with the one whose contract it was judged by.
-    pub fn strangers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.contracts.strangers()
+    /// The contracts of the models seen.
+    pub fn contracts(&self) -> &Contracts {
+        &self.contracts
     }
 }
 

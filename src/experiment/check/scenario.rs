@@ -4,7 +4,7 @@ use crate::client::volatility::{HeadChanges, Reasoning, Volatility};
 use crate::document::KeyPath;
 use crate::experiment::check::finding::{Finding, Findings, Place};
 use crate::experiment::preflight::{self, Warning};
-use crate::experiment::rule::{Rule, Severity};
+use crate::experiment::rule::Rule;
 use crate::experiment::scenario::Loaded;
 
 /// What is found in a scenario.
@@ -54,9 +54,4 @@ fn volatile(loaded: &Loaded) -> Vec<Warning> {
         }
     }
     found
-}
-
-/// The gravest finding.
-pub fn worst(findings: &[Finding]) -> Option<Severity> {
-    findings.iter().map(|finding| finding.severity).max()
 }

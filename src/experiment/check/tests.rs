@@ -1,6 +1,7 @@
 //! Every rule where it fires, and nearby where it must not.
 
 use std::io::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -14,13 +15,9 @@ fn findings(provider: Option<&str>, lines: &[Value]) -> Vec<Finding> {
     for line in lines {
         writeln!(file, "{line}").unwrap();
     }
-    let options = Options {
-        provider: provider.map(String::from),
-        vocabulary: Vocabulary::O200kBase,
-        message_overhead: 4,
-        show_text: true,
-    };
-    let mut checker = Checker::new(options).unwrap();
+    let options = Options { vocabulary: Vocabulary::O200kBase, message_overhead: 4, show_text: true };
+    let contracts = Contracts::new(provider, Path::new("")).unwrap();
+    let mut checker = Checker::new(contracts, options);
     let mut calls = Calls::open(file.path(), None, false).unwrap();
     let source = Source::new("log.jsonl", calls.kind());
     while let Some(call) = calls.next_call().unwrap() {
