@@ -399,3 +399,20 @@ fn the_shipped_log_says_what_it_was_made_to_say() {
     assert_eq!(validation["worst"], json!({ "line": 19, "logged": 0, "simulated": 1_280 }), "{validation}");
     assert!((validation["exact_share"].as_f64().unwrap() - 23.0 / 24.0).abs() < 1e-6, "{validation}");
 }
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let (folder, readme) = (repository(""), std::fs::read_to_string(repository("README.md")).unwrap());
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("$ cachecast "));
+    let mut shown = 0;
+    for command in commands.filter(|command| command.contains(SHIPPED_LOG)) {
+        let arguments: Vec<_> = command.split(' ').chain(["--format", "table", "--quiet"]).collect();
+        let output = String::from_utf8(cachecast(&folder, &arguments).stdout).unwrap();
+        assert!(
+            !output.is_empty() && readme.contains(&format!("$ cachecast {command}\n{output}```")),
+            "{command}"
+        );
+        shown += 1;
+    }
+    assert_eq!(shown, 3);
+}
