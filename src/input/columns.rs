@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding};
@@ -60,6 +61,12 @@ fn schema() -> Arc<Type> {
     Arc::new(parse_message_type(SCHEMA).expect("the schema is a schema"))
 }
 
+/// Reads by the Parquet crate, which asserts in its decoders what a damaged file may break.
+fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Parsed<T> {
+    let broken = |_| Err(ParquetError::General("its pages contradict themselves".into()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken).map_err(damaged)
+}
+
 fn damaged(error: impl std::fmt::Display) -> String {
     format!("cannot read the Parquet trace: {error}; the file is damaged or cut off")
 }
@@ -106,7 +113,7 @@ impl Columns {
     /// The rows of a file.
     pub fn new(file: File) -> Parsed<Self> {
         let bytes = file.metadata().map_err(damaged)?.len();
-        let file = SerializedFileReader::new(file).map_err(damaged)?;
+        let file = caught(|| SerializedFileReader::new(file))?;
         let metadata = file.metadata().file_metadata();
         if *metadata.schema() != *schema() {
             return Err(
@@ -134,10 +141,10 @@ impl Columns {
     pub fn advance(&mut self) -> Parsed<bool> {
         self.row += 1;
         while self.decoded == 0 {
-            if self.undecoded == 0 && !self.open_group().map_err(damaged)? {
+            if self.undecoded == 0 && !caught(|| self.open_group())? {
                 return Ok(false);
             }
-            self.decode().map_err(damaged)?;
+            caught(|| self.decode())?;
         }
         self.decoded -= 1;
         Ok(true)
