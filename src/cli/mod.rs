@@ -3,6 +3,7 @@
 mod convert;
 mod fit;
 mod list;
+mod logged;
 mod output;
 mod recommend;
 mod replay;

@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn a_whole_body_is_read_whole_or_not_at_all() {
         let whole = profile("hypothesis-whole-body");
-        let expected = |earlier, prefix| Eligible::of(&whole, (earlier, &[]), (9_000, &[]), prefix).documented;
+        let expected =
+            |earlier, prefix| Eligible::of(&whole, (earlier, &[]), (9_000, &[]), prefix).documented;
         assert_eq!((expected(4_000, 4_000) > 0, expected(4_000, 3_999)), (true, 0));
     }
 }

@@ -65,10 +65,10 @@ fn known_at_first(loaded: &Loaded) -> Vec<Warning> {
         loaded.scenario.sampled().map(|share| coupling::notes(client, &loaded.scenario.provider, share));
     let path = KeyPath::from_iter(["sample"]);
     let sampled = sampled.into_iter().flatten();
-    let sampled =
-        sampled.map(|words| Warning { rule: Rule::LimitedAnswer, path: path.clone(), words });
+    let sampled = sampled.map(|words| Warning { rule: Rule::LimitedAnswer, path: path.clone(), words });
     let general = general.into_iter().flatten().chain(sampled);
-    let of_workloads = client.workload.iter().flat_map(|(name, workload)| of_workload(loaded, name, workload));
+    let of_workloads =
+        client.workload.iter().flat_map(|(name, workload)| of_workload(loaded, name, workload));
     general.chain(of_workloads).collect()
 }
 

@@ -80,9 +80,11 @@ impl Contracts {
 
     /// Models that no profile has, with those they were taken for.
     pub fn strangers(&self) -> impl Iterator<Item = (&str, &str)> {
-        let strange = |(name, contract): (&'_ Option<String>, &'_ Contract)| name.is_some() && !contract.exact;
+        let strange =
+            |(name, contract): (&'_ Option<String>, &'_ Contract)| name.is_some() && !contract.exact;
         let strange = self.known.iter().filter(move |(name, contract)| strange((name, contract)));
-        strange.map(|(name, contract)| (name.as_deref().unwrap_or_default(), contract.provider.model.as_str()))
+        strange
+            .map(|(name, contract)| (name.as_deref().unwrap_or_default(), contract.provider.model.as_str()))
     }
 }
 

@@ -97,7 +97,8 @@ impl Keys {
                 cold.len(),
                 self.keys.len()
             );
-            findings.add("", Finding { count: gaps, ..Finding::new(Rule::ColdKey, first.first.clone(), words) });
+            findings
+                .add("", Finding { count: gaps, ..Finding::new(Rule::ColdKey, first.first.clone(), words) });
         }
         let little = |key: &&Key| key.beginnings.len() > 1 && key.shared < key.minimum;
         let little: Vec<_> = self.keys.values().filter(little).collect();
@@ -125,7 +126,8 @@ impl Keys {
             once.retain(|key| key.looks_like.is_some());
             let Some(first) = earliest(&once) else { return };
             let Some(kind) = first.looks_like else { return };
-            let words = format!("the key has {} in it: made for one call, it is never met again", kind.name());
+            let words =
+                format!("the key has {} in it: made for one call, it is never met again", kind.name());
             let timed = matches!(kind, Kind::Time | Kind::Epoch);
             let severity = if timed { Severity::Warning } else { Severity::Note };
             let finding = Finding::new(Rule::KeyPerCall, first.first.clone(), words);
@@ -140,7 +142,9 @@ impl Keys {
         let alike = self.shapes.values().max().copied().unwrap_or(0) as usize;
         let why = match () {
             () if looks * 2 > keys => format!("; {looks} have a time, an id or a digest in them"),
-            () if alike > 2 && alike * 2 > keys => format!("; {alike} differ in their digits only, as if counted"),
+            () if alike > 2 && alike * 2 > keys => {
+                format!("; {alike} differ in their digits only, as if counted")
+            }
             () => String::new(),
         };
         let words = format!("{keys} keys for {calls} calls, {} of them used once{why}", once.len());

@@ -13,7 +13,9 @@ pub fn findings(loaded: &Loaded) -> Vec<Finding> {
     for warning in preflight::known(loaded).into_iter().chain(volatile(loaded)) {
         let Warning { rule, path, words } = warning;
         let place = match loaded.line(&path) {
-            Some((file, line)) => Place { file: file.into(), line: Some(line as u64), path: path.to_string() },
+            Some((file, line)) => {
+                Place { file: file.into(), line: Some(line as u64), path: path.to_string() }
+            }
             None => Place { file: loaded.name.as_str().into(), line: None, path: path.to_string() },
         };
         // One finding for each place and rule: of a few places each is worth its line.
@@ -29,7 +31,11 @@ fn volatile(loaded: &Loaded) -> Vec<Warning> {
     for (name, workload) in &loaded.scenario.client.workload {
         let path = KeyPath::from_iter(["client", "workload", name, "volatility"]);
         let mut add = |rule, field: &str, words: String| {
-            found.push(Warning { rule, path: path.child(field), words: format!("workload `{name}`: {words}") });
+            found.push(Warning {
+                rule,
+                path: path.child(field),
+                words: format!("workload `{name}`: {words}"),
+            });
         };
         let Volatility { head_tokens, head_changes, reasoning, reasoning_tokens, .. } = &workload.volatility;
         let changes = match head_changes {
@@ -39,7 +45,8 @@ fn volatile(loaded: &Loaded) -> Vec<Warning> {
         };
         // Independent calls whose head changes with each are warned of before a run.
         if *head_tokens > 0 && !(workload.shared_prefix.is_some() && *head_changes == HeadChanges::Call) {
-            let words = format!("the first {head_tokens} tokens change with every {changes}: nothing behind is read");
+            let words =
+                format!("the first {head_tokens} tokens change with every {changes}: nothing behind is read");
             add(Rule::VolatileHead, "head_changes", words);
         }
         if *reasoning != Reasoning::Kept && reasoning_tokens.support().1 != Some(0) {

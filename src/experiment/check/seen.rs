@@ -50,7 +50,12 @@ impl Piece {
             Content::Text(text) => digest(text),
             Content::Sized { tokens, digest } => fold(*digest, u64::from(*tokens)),
         };
-        Self { role: part.role, content, phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1), end }
+        Self {
+            role: part.role,
+            content,
+            phase: part.phase.as_ref().map_or(0, |phase| digest(phase) | 1),
+            end,
+        }
     }
 
     /// Whether the same is said by the same, whatever its phase and its place.

@@ -190,7 +190,8 @@ impl Compaction {
         let read = |tokens| prices.cost(tokens, tokens, 0, 0).0;
         let saved = read(before) - read(after);
         let rebuilt = prices.cost(after, kept, after - kept, 0).0 - read(after);
-        let needed = if saved > 0 { u64::try_from((rebuilt + saved - 1) / saved).ok()? } else { return None };
+        let needed =
+            if saved > 0 { u64::try_from((rebuilt + saved - 1) / saved).ok()? } else { return None };
         let words = format!("{before} tokens compacted to {after}, of which {} are new", after - kept);
         let finding = Finding::new(Rule::CostlyCompaction, seen.place.clone(), words);
         let finding = Finding { depth: seen.depth(kept), ..finding };

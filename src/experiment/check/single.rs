@@ -78,7 +78,8 @@ fn unsupported_retention(seen: &Seen<'_>, findings: &mut Findings) {
 
 /// Some answers of the model with a phase, and some without.
 fn phases(seen: &Seen<'_>, findings: &mut Findings) {
-    let answers = || seen.parts.iter().enumerate().filter(|(_, p)| p.role == Role::Assistant && p.opens_message);
+    let answers =
+        || seen.parts.iter().enumerate().filter(|(_, p)| p.role == Role::Assistant && p.opens_message);
     if !answers().any(|(_, part)| part.phase.is_some()) {
         return;
     }
@@ -95,7 +96,9 @@ fn no_reasoning(seen: &Seen<'_>, findings: &mut Findings) {
         return;
     }
     let has = |roles: &[Role]| seen.parts.iter().position(|part| roles.contains(&part.role));
-    let (Some(part), None) = (has(&[Role::Assistant, Role::ToolCall]), has(&[Role::Reasoning])) else { return };
+    let (Some(part), None) = (has(&[Role::Assistant, Role::ToolCall]), has(&[Role::Reasoning])) else {
+        return;
+    };
     let words = "the model reasons, and none of its earlier reasoning is sent back";
     let finding = Finding::new(Rule::DroppedReasoning, seen.place.at(&seen.parts[part].path), words);
     let depth = seen.depth(seen.start(part));

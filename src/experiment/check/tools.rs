@@ -47,13 +47,15 @@ impl Toolsets {
         let first = self.formats.entry(canonical_text(format)).or_insert_with(|| (exact, seen.place.clone()));
         if first.0 != exact {
             let place = seen.place.at("text.format");
-            let words = format!("the same format of answers as in {}, its keys in another order", first.1.line());
+            let words =
+                format!("the same format of answers as in {}, its keys in another order", first.1.line());
             findings.add("format", Finding::new(Rule::JsonKeyOrder, place, words));
         }
     }
 
     fn look_at_tools(&mut self, seen: &Seen<'_>, findings: &mut Findings) -> u64 {
-        let tools: Vec<_> = (0..seen.parts.len()).filter(|part| seen.parts[*part].role == Role::Tools).collect();
+        let tools: Vec<_> =
+            (0..seen.parts.len()).filter(|part| seen.parts[*part].role == Role::Tools).collect();
         if tools.is_empty() {
             return set_of(&[]);
         }

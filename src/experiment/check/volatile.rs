@@ -58,7 +58,8 @@ impl Volatile {
             for found in matches.iter() {
                 let changed = self.compare(fold(before, found.before), found.value);
                 let depth = self.note(seen, part, found, changed, options);
-                if changed == Some(true) || found.kind.is_of_a_call() && seen.parts[part].role != Role::Tools {
+                if changed == Some(true) || found.kind.is_of_a_call() && seen.parts[part].role != Role::Tools
+                {
                     first = first.or(Some(depth));
                 }
                 if changed == Some(true) {
