@@ -101,6 +101,7 @@ pub type Marks = SmallVec<[Mark; 4]>;
 
 /// Half a cache line each: prompts are followed from their end to the root.
 #[derive(Clone, Debug)]
+#[repr(align(32))]
 struct Edge {
     parent: EdgeId,
     start: Tokens,
@@ -187,12 +188,19 @@ impl PrefixTree {
                 self.children.insert(key, child);
                 at.edge = child;
             }
-            return self.grow(at, run);
+            return self.grow(at, run.tokens(), || run);
         }
     }
 
-    /// The place after a piece that only this session can send again (its own history).
-    pub fn append_private(&mut self, mut at: Cursor, content: u64, tokens: Tokens) -> Cursor {
+    /// The place after a piece that only this session can send again (its own history). Most often nobody will ask what
+    /// is in it.
+    #[inline(always)]
+    pub fn append_private(
+        &mut self,
+        mut at: Cursor,
+        content: impl FnOnce() -> u64,
+        tokens: Tokens,
+    ) -> Cursor {
         if tokens == 0 {
             return at;
         }
@@ -200,10 +208,11 @@ impl PrefixTree {
         if !edge.private || at.depth < edge.end || at.edge == Cursor::ROOT.edge {
             at.edge = self.attach(at, true);
         }
-        self.grow(at, Run::piece(content, tokens))
+        self.grow(at, tokens, || Run::piece(content(), tokens))
     }
 
     /// A prompt that ends at `at`, followed by `unique_tail` tokens (numbered `tail_content`) of no other prompt.
+    #[inline(always)]
     pub fn prompt(&self, at: Cursor, unique_tail: Tokens, tail_content: u64) -> Prompt {
         let mut head = self.head(at);
         let missing = self.head_tokens.saturating_sub(at.depth).min(unique_tail);
@@ -328,17 +337,18 @@ impl PrefixTree {
         id
     }
 
-    /// Lengthens the edge that ends at `at` by a run.
-    fn grow(&mut self, at: Cursor, run: Run) -> Cursor {
+    /// Lengthens the edge that ends at `at` by a run of so many tokens.
+    #[inline(always)]
+    fn grow(&mut self, at: Cursor, tokens: Tokens, run: impl FnOnce() -> Run) -> Cursor {
         let edge = &mut self.edges[at.edge.0 as usize];
-        edge.end += run.tokens();
+        edge.end += tokens;
         let end = Cursor { edge: at.edge, depth: edge.end };
         if !edge.private || !edge.has_head {
             if edge.text == 0 {
                 edge.text = u32::try_from(self.texts.len()).expect("fewer than 2^32 edges");
                 self.texts.push(Text::new());
             }
-            self.texts[edge.text as usize].push((run, end.depth));
+            self.texts[edge.text as usize].push((run(), end.depth));
         }
         if !edge.has_head && end.depth >= self.head_tokens {
             let head = self.head(end);
@@ -349,14 +359,21 @@ impl PrefixTree {
     }
 
     /// Digest of the first `head_tokens` tokens before `at` (of all of them, if there are fewer).
+    #[inline(always)]
     fn head(&self, at: Cursor) -> u64 {
         let edge = &self.edges[at.edge.0 as usize];
         if edge.has_head && at.depth >= self.head_tokens {
             return edge.head;
         }
+        self.digest(at)
+    }
+
+    /// The same, where it is not known yet.
+    fn digest(&self, at: Cursor) -> u64 {
         if at.depth == 0 {
             return 0;
         }
+        let edge = &self.edges[at.edge.0 as usize];
         let end = at.depth.min(self.head_tokens);
         if end <= edge.start {
             return self.head(Cursor { edge: edge.parent, depth: end });
@@ -415,9 +432,9 @@ mod tests {
     fn a_session_of_many_turns_is_one_edge() {
         let mut tree = PrefixTree::new(256);
         let system = tree.append(Cursor::ROOT, Run::piece(1, 2_000));
-        let last = (0..600).fold(system, |at, turn| tree.append_private(at, turn, 100));
+        let last = (0..600).fold(system, |at, turn| tree.append_private(at, || turn, 100));
         assert_eq!((tree.len(), last.depth), (2, 62_000));
-        let fork = tree.append_private(Cursor { edge: last.edge, depth: 30_000 }, 9, 50);
+        let fork = tree.append_private(Cursor { edge: last.edge, depth: 30_000 }, || 9, 50);
         assert!(!tree.is_prefix(last, fork) && tree.path(fork).count() == 3);
     }
 

@@ -5,12 +5,13 @@
 //! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::units::SimTime;
 
 /// An event: when, what comes first at that moment, and a number that says what it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When it happens.
     pub time: SimTime,
@@ -20,16 +21,47 @@ pub struct Event {
     pub subject: u32,
 }
 
+impl Event {
+    /// One number that says it all, so that to compare two events is to compare two numbers.
+    fn rank(&self) -> u128 {
+        u128::from(self.time.0) << 64 | u128::from(self.order)
+    }
+}
+
+impl Ord for Event {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Event {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    #[inline]
+    fn lt(&self, other: &Self) -> bool {
+        self.rank() < other.rank()
+    }
+
+    #[inline]
+    fn gt(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+}
+
 /// Digits of a time in nanoseconds, base 64.
 const WHEELS: usize = 11;
 const SLOTS: usize = 64;
 const DIGIT_BITS: u32 = 6;
 
 /// So many events or fewer are sorted rather than moved to a finer wheel.
-const FEW: usize = 32;
+const FEW: usize = 64;
 
 /// With so many or more to be served next, keeping them sorted costs more than the wheels.
-const MANY: usize = 64;
+const MANY: usize = 128;
 
 /// Events to come.
 #[derive(Clone, Debug)]
@@ -62,18 +94,27 @@ impl Default for Queue {
 
 impl Queue {
     /// Adds an event, no earlier than the last one that was taken out.
+    #[inline]
     pub fn push(&mut self, event: Event) {
         let wheels_are_empty = self.len == self.near.len();
         self.len += 1;
-        if event.time.0 >= self.end {
-            if !wheels_are_empty {
-                return self.file(event);
-            }
-            // As long as there are few events, one short list does.
-            self.end = event.time.0.saturating_add(1);
+        if event.time.0 >= self.end && !wheels_are_empty {
+            self.file(event);
+        } else {
+            self.push_near(event);
         }
-        let position = self.near.partition_point(|later| *later > event);
-        self.near.insert(position, event);
+    }
+
+    /// Adds an event to those that are served next.
+    fn push_near(&mut self, event: Event) {
+        // As long as there are few events, one short list does.
+        self.end = self.end.max(event.time.0.saturating_add(1));
+        if self.near.back().is_none_or(|next| event < *next) {
+            self.near.push_back(event);
+        } else {
+            let position = self.near.partition_point(|later| *later > event);
+            self.near.insert(position, event);
+        }
         if self.near.len() >= MANY {
             self.spread();
         }
@@ -132,8 +173,9 @@ impl Queue {
     }
 
     /// Puts an event on its wheel.
+    #[inline]
     fn file(&mut self, event: Event) {
-        let digit = (event.time.0 ^ self.base).checked_ilog2().unwrap_or(0) / DIGIT_BITS;
+        let digit = (event.time.0 ^ self.base | 1).ilog2() / DIGIT_BITS;
         let slot = (event.time.0 >> (digit * DIGIT_BITS)) as usize % SLOTS;
         self.wheels[digit as usize * SLOTS + slot].push(event);
         self.occupied[digit as usize] |= 1 << slot;
@@ -149,27 +191,32 @@ impl Queue {
         Some(((above | slot as u64) << shift, wheel, slot))
     }
 
-    /// Moves the clock on until the next events are few enough to be served.
+    /// Moves the clock on, and the events of the next slots, as long as they are few, to those that are served.
     #[inline(never)]
     fn refill(&mut self) {
         while let Some((start, wheel, slot)) = self.earliest_slot() {
+            let index = wheel * SLOTS + slot;
+            let (count, sorted) = (self.wheels[index].len(), self.near.len());
+            let are_few = count <= FEW;
+            if sorted > 0 && (wheel == 0 || are_few) && sorted + count > FEW {
+                break;
+            }
             self.occupied[wheel] &= !(1 << slot);
             self.base = start;
-            let length = 1u64 << (wheel as u32 * DIGIT_BITS);
-            let index = wheel * SLOTS + slot;
-            if wheel == 0 || self.wheels[index].len() <= FEW {
-                let mut events = std::mem::take(&mut self.wheels[index]);
-                self.near.extend(events.drain(..));
-                self.give_back(index, events);
-                self.near.make_contiguous().sort_unstable_by(|a, b| b.cmp(a));
-                self.end = start.saturating_add(length);
-                self.refilled = true;
-                return;
-            }
             let mut events = std::mem::take(&mut self.wheels[index]);
-            events.drain(..).for_each(|event| self.file(event));
+            if wheel == 0 || are_few {
+                self.near.extend(events.drain(..));
+                self.near.make_contiguous()[sorted..].sort_unstable();
+                self.end = start.saturating_add(1 << (wheel as u32 * DIGIT_BITS));
+            } else {
+                events.drain(..).for_each(|event| self.file(event));
+                self.end = start;
+            }
             self.give_back(index, events);
         }
+        // The next one last.
+        self.near.make_contiguous().reverse();
+        self.refilled = true;
     }
 
     /// The memory of a slot's events for those to come. Every slot of a coarse wheel holds nearly all events at some
@@ -187,10 +234,28 @@ impl Queue {
         if self.near[0].time == next.time {
             return;
         }
-        (self.base, self.end) = (next.time.0, next.time.0);
+        self.end = next.time.0;
+        self.turn_to(next.time.0);
         let mut events = std::mem::take(&mut self.near);
         events.drain(..).for_each(|event| self.file(event));
         self.near = events;
+    }
+
+    /// Sets the clock of the wheels to a moment before all that is on them, perhaps back.
+    fn turn_to(&mut self, base: u64) {
+        let turned = (self.base ^ base | 1).ilog2() / DIGIT_BITS;
+        self.base = base;
+        // What shares its digits down to this one with the old clock, and not with the new one, is on a wrong wheel.
+        for wheel in 0..turned as usize {
+            for slot in 0..SLOTS {
+                if self.occupied[wheel] & 1 << slot != 0 {
+                    let mut events = std::mem::take(&mut self.wheels[wheel * SLOTS + slot]);
+                    self.occupied[wheel] &= !(1 << slot);
+                    events.drain(..).for_each(|event| self.file(event));
+                    self.give_back(wheel * SLOTS + slot, events);
+                }
+            }
+        }
     }
 }
 
@@ -249,6 +314,20 @@ mod tests {
         let mut served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!((served.len(), served.pop()), (2_000, Some(event(u64::MAX, 0))));
         assert!(served.is_sorted());
+    }
+
+    #[test]
+    fn many_events_before_those_that_were_near_are_served_first() {
+        let mut queue = Queue::default();
+        let mut expected = BTreeSet::new();
+        // A hundred far ones, then ever nearer ones.
+        for order in 0..2_000 {
+            let time = SimTime((1 << (60 - 3 * (order / 100))) + order % 100 * 7);
+            let event = Event { time, order, subject: 0 };
+            queue.push(event);
+            expected.insert(event);
+        }
+        assert!(std::iter::from_fn(|| queue.pop()).eq(expected));
     }
 
     #[test]

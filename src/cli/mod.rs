@@ -1,15 +1,19 @@
 //! The command line: arguments in, one library call, tables out. stdout is data, stderr is talk.
 
 mod anonymize;
+mod check;
 mod convert;
+mod diff;
 mod fit;
 mod list;
+mod logged;
 mod output;
 mod recommend;
 mod replay;
 mod run;
 mod sensitivity;
 mod sweep;
+mod what_if;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +33,7 @@ const HELP: &str = "\
 What will happen?
   run          Play one scenario and print its numbers with their intervals
   sweep        Play every variant of a scenario and write CSVs of hit ratio and latency
-  replay       Play a recorded trace against a provider
+  replay       Play a recorded trace, or a log of your own, under its choices and under others
 
 What should I do?
   recommend    The best of a client's choices, and what it costs if the provider is not what it seems
@@ -39,6 +43,8 @@ What is the provider doing?
   fit          Fit its unknown numbers to observations, and rank rival hypotheses
 
 What is in my requests?
+  diff         Find where two requests part, or where the prefixes of a log broke
+  check        Find what keeps them from being cached: a linter, for a user's CI
   anonymize    Write a log of your own with hashes in place of text and names, to share it
   convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 
@@ -48,7 +54,7 @@ Show and set up:
 Options:
 {options}
 
-Exit codes: 0 answered; 2 bad input (one message says where and what would be right); 130 interrupted.
+Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message says where and what would be right); 130 interrupted.
 'cachecast VERB --help' says more about each.
 ";
 
@@ -68,9 +74,39 @@ enum Verb {
     Recommend(recommend::Recommend),
     Sensitivity(sensitivity::Sensitivity),
     Fit(fit::Fit),
+    Diff(diff::Diff),
+    Check(check::Check),
     Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
+}
+
+/// What a verb that could answer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its answer, whatever it says.
+    Answered,
+    /// Something that a user wants to hear of in the exit code.
+    Found,
+}
+
+impl Verb {
+    fn answer(&self) -> Result<Verdict> {
+        match self {
+            Self::Run(run) => run.answer(),
+            Self::Sweep(sweep) => sweep.answer(),
+            Self::Replay(replay) => replay.answer(),
+            Self::Recommend(recommend) => recommend.answer(),
+            Self::Sensitivity(sensitivity) => sensitivity.answer(),
+            Self::Fit(fit) => fit.answer(),
+            Self::Diff(diff) => diff.answer(),
+            Self::Check(check) => return check.answer(),
+            Self::Anonymize(anonymize) => anonymize.answer(),
+            Self::Convert(convert) => convert.answer(),
+            Self::List(list) => list.answer(),
+        }?;
+        Ok(Verdict::Answered)
+    }
 }
 
 /// Flags that mean the same everywhere.
@@ -199,19 +235,9 @@ pub fn main() -> i32 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    let answered = match &cli.verb {
-        Verb::Run(run) => run.answer(),
-        Verb::Sweep(sweep) => sweep.answer(),
-        Verb::Replay(replay) => replay.answer(),
-        Verb::Recommend(recommend) => recommend.answer(),
-        Verb::Sensitivity(sensitivity) => sensitivity.answer(),
-        Verb::Fit(fit) => fit.answer(),
-        Verb::Anonymize(anonymize) => anonymize.answer(),
-        Verb::Convert(convert) => convert.answer(),
-        Verb::List(list) => list.answer(),
-    };
-    match answered {
-        Ok(()) => 0,
+    match cli.verb.answer() {
+        Ok(Verdict::Answered) => 0,
+        Ok(Verdict::Found) => 1,
         Err(error) => {
             talk(&format!("error: {error}"));
             if matches!(error, Error::Interrupted(_)) { 130 } else { 2 }

@@ -6,35 +6,50 @@ use clap::Args;
 use serde::de::value::Error as ValueError;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use crate::cli::Common;
+use rustc_hash::FxHashMap;
+
+use crate::cli::logged::{Logged, contracts, stranger_words};
+use crate::cli::output::Format;
 use crate::cli::run::{play, skipped_words, table};
+use crate::cli::what_if::Answer;
+use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::what_if::{self, Validation, Variant, WhatIf};
+use crate::input::calls::{Calls, LogKind};
+use crate::input::log::Log;
 use crate::input::trace::{Description, IdScope, TraceFormat};
 use crate::input::writer::Form;
 
-/// Play a recorded trace against a provider
+/// Play a recorded trace, or a log of your own, against a provider
 #[derive(Debug, Args)]
 #[command(
     after_help = "A trace has one JSON object a line: timestamp, input_length, output_length, hash_ids (or runs), \
 and optionally session, key, first256. It may be gzipped, or made Parquet by `cachecast convert`, which needs no flags that \
-describe it. The recorded keys are used unless client.key.strategy is set."
+describe it. A log is what you have: requests with their usage as JSON lines, a gateway's log, a session of an agent, a CSV of \
+usage. The recorded keys are used unless client.key.strategy is set.\n\nOf a log, the first thing said is how well the simulator \
+gives the cached_tokens that were billed: a what-if on a provider that does not fit is worth nothing.\n\n  \
+cachecast replay requests.jsonl --what-if 'key=buckets(8)' --what-if retention=24h --what-if breakpoints=after-system"
 )]
 pub struct Replay {
-    /// The trace: JSONL, plain or gzip, or Parquet
+    /// The trace (JSONL, plain or gzip, or Parquet), or the log
+    #[arg(value_name = "TRACE|LOG")]
     trace: String,
-    /// A shipped provider profile, or the path of a profile file
-    #[arg(long, default_value = "openai-classic")]
-    provider: String,
+    /// A shipped provider profile, or the path of a profile file [default: openai-classic; of a log, the one that has its model]
+    #[arg(long)]
+    provider: Option<String>,
+    /// Other choices to compare with: key=none|constant|session|call|buckets(8), retention=24h, breakpoints=after-system,
+    /// provider=NAME, any path=value; several at once with `;` between them
+    #[arg(long = "what-if", value_name = "CHOICE")]
+    what_ifs: Vec<String>,
     #[command(flatten)]
     described: Described,
+    #[command(flatten)]
+    logged: Logged,
     /// Idle lifetime in place of the provider's: "300s", "uniform(5m..10m)", "unlimited"
     #[arg(long, value_name = "SPAN")]
     lifetime: Option<String>,
-    /// Count and name bad lines instead of stopping at the first
-    #[arg(long)]
-    skip_bad: bool,
     /// Write one row for each request, in the order of processing
     #[arg(long, value_name = "OUT.csv")]
     requests: Option<PathBuf>,
@@ -44,7 +59,25 @@ pub struct Replay {
 
 impl Replay {
     pub(super) fn answer(&self) -> Result<()> {
-        let loaded = self.load()?;
+        let what_ifs: Vec<_> = self.what_ifs.iter().map(|text| WhatIf::parse(text)).collect::<Result<_>>()?;
+        if self.is_trace()? { self.replay_trace(&what_ifs) } else { self.replay_log(&what_ifs) }
+    }
+
+    /// Whether the file is a trace, as its flags or its first lines say.
+    fn is_trace(&self) -> Result<bool> {
+        let Described { block_tokens, time_unit, ids } = &self.described;
+        if self.logged.kind.is_none() && (block_tokens.is_some() || time_unit.is_some() || ids.is_some()) {
+            return Ok(true);
+        }
+        let kind = self.logged.format().kind.map_or_else(|| Calls::detect(Path::new(&self.trace)), Ok)?;
+        Ok(kind == LogKind::Trace)
+    }
+
+    fn replay_trace(&self, what_ifs: &[WhatIf]) -> Result<()> {
+        let trace = self.trace()?;
+        let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
+        let others: Vec<_> =
+            what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
         self.common.warn(&preflight::warnings(&loaded));
         let reports = play(&loaded, self.requests.as_deref(), None, |report| {
             self.common.warn(&skipped_words(&report.skipped));
@@ -53,31 +86,80 @@ impl Replay {
                 _ => Ok(()),
             }
         })?;
-        self.common.print(&table(&loaded, &reports))
+        if what_ifs.is_empty() {
+            return self.common.print(&table(&loaded, &reports));
+        }
+        let rows = reports.into_iter().map(|report| report.row).collect();
+        let actual = Variant { what_if: WhatIf::actual(), loaded, rows };
+        self.say(LogKind::Trace, None, actual, what_ifs, others)
+    }
+
+    fn replay_log(&self, what_ifs: &[WhatIf]) -> Result<()> {
+        if let Some(written) = &self.requests {
+            refuse_to_replace(&self.trace, "log", written)?;
+        }
+        let mut known = contracts(self.provider.as_deref())?;
+        let log = Log::read(Path::new(&self.trace), &self.logged.format())?;
+        let (kind, skipped) = (log.kind, (log.skipped.count, log.skipped.first.clone()));
+        let replay = what_if::Replay::new(log, &mut known, &self.common.changes()?);
+        let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?, what_if);
+        let loaded = scenario(&WhatIf::actual())?;
+        let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
+        self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
+        self.common.warn(&preflight::warnings(&loaded));
+        if let Some(requests) = &self.requests {
+            play(&loaded.with(&[Change::new("seeds", 1, "--requests")])?, Some(requests), None, |_| Ok(()))?;
+        }
+        let (actual, validation) = what_if::play(WhatIf::actual(), loaded, &replay.logged())?;
+        self.say(kind, (validation.compared > 0).then_some(validation), actual, what_ifs, others)
+    }
+
+    /// Plays the other choices, and says what all of them came to.
+    fn say(
+        &self,
+        kind: LogKind,
+        validation: Option<Validation>,
+        actual: Variant,
+        what_ifs: &[WhatIf],
+        others: Vec<Loaded>,
+    ) -> Result<()> {
+        let mut variants = vec![actual];
+        for (what_if, loaded) in what_ifs.iter().zip(others) {
+            variants.push(what_if::play(what_if.clone(), loaded, &FxHashMap::default())?.0);
+        }
+        let answer = Answer { file: &self.trace, form: kind.name(), validation, variants };
+        answer.print(self.common.format.unwrap_or_else(Format::for_stdout), self.common.quiet)
     }
 
     /// The trace as a scenario.
-    fn load(&self) -> Result<Loaded> {
+    fn trace(&self) -> Result<Loaded> {
         let mut changes = self.described.recorded(&self.trace);
-        changes.push(Change::new("provider.profile", self.provider.as_str(), "--provider"));
-        changes.push(Change::new(&file("skip_bad"), self.skip_bad, "--skip-bad"));
+        let provider = self.provider.as_deref().unwrap_or("openai-classic");
+        changes.push(Change::new("provider.profile", provider, "--provider"));
+        changes.push(Change::new(&file("skip_bad"), self.logged.skip_bad, "--skip-bad"));
         changes.extend(self.common.changes()?);
-        let mut loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes)?;
-        if let Some(lifetime) = &self.lifetime {
-            let workload = loaded.scenario.client.workload.values().next().expect("the trace");
-            let policy = loaded.policy(workload).to_string();
-            let path = format!("provider.retention.lifetime.{policy}");
-            let changes = [
-                Change::new(&path, lifetime.as_str(), "--lifetime"),
-                // A lifetime that is asked for is that of a policy that is asked for.
-                Change::new("client.retention", policy.as_str(), "--lifetime"),
-            ];
-            loaded = loaded.with(&changes)?;
-        }
+        Loaded::from_text("replay", "replay", "", Path::new(""), &changes)
+    }
+
+    /// With the lifetime asked for, other choices over it, and one replication where all are the same.
+    fn settled(&self, loaded: Loaded, what_if: &WhatIf) -> Result<Loaded> {
+        let loaded = self.with_lifetime(loaded)?.with(&what_if.changes)?;
         if self.common.seeds.is_none() && loaded.is_deterministic() {
-            loaded = loaded.with(&[Change::new("seeds", 1, "replay")])?;
+            return loaded.with(&[Change::new("seeds", 1, "replay")]);
         }
         Ok(loaded)
+    }
+
+    fn with_lifetime(&self, loaded: Loaded) -> Result<Loaded> {
+        let Some(lifetime) = &self.lifetime else { return Ok(loaded) };
+        let workload = loaded.scenario.client.workload.values().next().expect("the trace");
+        let policy = loaded.policy(workload).to_string();
+        let path = format!("provider.retention.lifetime.{policy}");
+        loaded.with(&[
+            Change::new(&path, lifetime.as_str(), "--lifetime"),
+            // A lifetime that is asked for is that of a policy that is asked for.
+            Change::new("client.retention", policy.as_str(), "--lifetime"),
+        ])
     }
 }
 

@@ -20,22 +20,29 @@ pub struct Conversation {
     history: Option<Cursor>,
     /// The whole conversation as the next turn repeats it: without status block, without dropped reasoning.
     kept: Cursor,
-    /// The same without this turn's edit, if the next turn takes it back.
-    unedited: Option<Cursor>,
-    /// The last prompt (with its answer, once there is one) as the next call of this turn repeats it, where that is
-    /// not `kept`.
-    sent: Option<Cursor>,
     /// The last prompt with its answer as it was generated.
     answered: Option<Cursor>,
     /// Tokens behind the history and the status block, as the calls of this turn repeat them.
     turn_tokens: Tokens,
+    /// Kept apart, so that the many conversations without any of it are small.
+    extra: Option<Box<Extra>>,
+}
+
+/// What only some conversations have beside what is said.
+#[derive(Clone, Debug, Default)]
+struct Extra {
+    /// What is kept without this turn's edit, if the next turn takes it back.
+    unedited: Option<Cursor>,
+    /// The last prompt (with its answer, once there is one) as the next call of this turn repeats it, where that is
+    /// not what is kept.
+    sent: Option<Cursor>,
     /// Tokens of the status block in `sent`.
     status: Tokens,
-    /// Whether this turn repeats reasoning that `kept` lacks.
+    /// Whether this turn repeats reasoning that what is kept lacks.
     reasons: bool,
     heads: Heads,
     /// Where what was said so far ends, if the provider looks at marks.
-    ends: Option<Box<Ends>>,
+    ends: Ends,
 }
 
 /// Where the parts of a conversation end.
@@ -105,22 +112,15 @@ impl Setting<'_> {
     fn heads(&self, draws: Draws, now: SimTime) -> impl Iterator<Item = Run> {
         self.volatility.head(self.shared, draws, now).into_iter().chain(self.nonce)
     }
+
+    fn has_heads(&self) -> bool {
+        self.volatility.head_tokens > 0 || self.nonce.is_some()
+    }
 }
 
 impl Default for Conversation {
     fn default() -> Self {
-        Self {
-            history: None,
-            kept: Cursor::ROOT,
-            unedited: None,
-            sent: None,
-            answered: None,
-            turn_tokens: 0,
-            status: 0,
-            reasons: false,
-            heads: Heads::default(),
-            ends: None,
-        }
+        Self { history: None, kept: Cursor::ROOT, answered: None, turn_tokens: 0, extra: None }
     }
 }
 
@@ -142,8 +142,8 @@ impl Conversation {
 
     /// The places it may go on from.
     pub fn places(&self) -> impl Iterator<Item = Cursor> {
-        let Self { history, kept, unedited, sent, answered, .. } = *self;
-        [history, Some(kept), unedited, sent, answered].into_iter().flatten()
+        let Self { history, kept, answered, .. } = *self;
+        [history, Some(kept), self.unedited(), self.sent(), answered].into_iter().flatten()
     }
 
     /// Whether nothing was said yet.
@@ -165,6 +165,7 @@ impl Conversation {
 
     /// The next prompt: `added` tokens more, which begin a turn (a user's message) or go on with one (a tool's
     /// result). Its end.
+    #[inline(always)]
     pub fn call(
         &mut self,
         setting: &Setting<'_>,
@@ -177,23 +178,27 @@ impl Conversation {
         let volatility = setting.volatility;
         let moved = self.begin_call(setting, begins_turn, draws, now, tree);
         let history = self.history.unwrap_or(Cursor::ROOT);
-        let content = draws.bits(Purpose::Content, 0);
+        let content = || draws.bits(Purpose::Content, 0);
         self.keep(content, added, tree);
         let absent = setting.status_paused || setting.rebases;
         let status = if absent { 0 } else { volatility.status() };
-        let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
-        self.sent = match self.sent {
-            // Without a block the calls of a turn repeat what later turns will.
-            _ if setting.rebases || status == 0 && !self.reasons => None,
-            Some(end) if status == self.status && !rewritten && !moved => {
-                Some(tree.append_private(end, content, added))
-            }
-            _ => {
-                let at = tree.append_private(history, draws.bits(Purpose::Content, 2), status);
-                Some(tree.append_private(at, content, self.turn_tokens + added))
-            }
-        };
-        self.status = status;
+        if status > 0 || self.extra.is_some() {
+            let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
+            let turn_tokens = self.turn_tokens + added;
+            let extra = self.extra();
+            extra.sent = match extra.sent {
+                // Without a block the calls of a turn repeat what later turns will.
+                _ if setting.rebases || status == 0 && !extra.reasons => None,
+                Some(end) if status == extra.status && !rewritten && !moved => {
+                    Some(tree.append_private(end, content, added))
+                }
+                _ => {
+                    let at = tree.append_private(history, || draws.bits(Purpose::Content, 2), status);
+                    Some(tree.append_private(at, content, turn_tokens))
+                }
+            };
+            extra.status = status;
+        }
         self.turn_tokens += added;
         let end = MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens };
         if let Some(Ends { messages, .. }) = self.noted(setting) {
@@ -201,12 +206,14 @@ impl Conversation {
             messages.forget_all_but(setting.wanted.messages);
         }
         if setting.rebases {
-            self.base_ends_here(setting);
+            // The prompt just made is a base.
+            self.turn_begins_here(setting);
         }
         self.prompt_end()
     }
 
     /// Takes an answer of `output` tokens behind `reasoning` hidden ones into the conversation.
+    #[inline(always)]
     pub fn answer(
         &mut self,
         output: Tokens,
@@ -215,26 +222,27 @@ impl Conversation {
         draws: Draws,
         tree: &mut PrefixTree,
     ) {
-        let content = |part| draws.bits(Purpose::Content, part);
+        let content = |part| move || draws.bits(Purpose::Content, part);
         let generated = tree.append_private(self.prompt_end(), content(1), reasoning + output);
         let rule = if reasoning == 0 { Reasoning::Kept } else { rule };
-        match (rule, self.sent) {
+        match (rule, self.sent()) {
             (Reasoning::Kept, None) => {
-                self.unedited =
-                    self.unedited.map(|at| tree.append_private(at, content(1), reasoning + output));
+                self.lengthen_unedited(content(1), reasoning + output, tree);
                 self.kept = generated;
             }
             (Reasoning::Kept, Some(_)) => {
-                self.sent = Some(generated);
+                self.extra().sent = Some(generated);
                 self.keep(content(1), reasoning + output, tree);
             }
             (Reasoning::KeptWithinTurn, _) => {
-                self.reasons = true;
-                self.sent = Some(generated);
+                let extra = self.extra();
+                (extra.reasons, extra.sent) = (true, Some(generated));
                 self.keep(content(7), output, tree);
             }
             (Reasoning::Dropped, sent) => {
-                self.sent = sent.map(|end| tree.append_private(end, content(7), output));
+                if let Some(end) = sent {
+                    self.extra().sent = Some(tree.append_private(end, content(7), output));
+                }
                 self.keep(content(7), output, tree);
             }
         }
@@ -244,26 +252,27 @@ impl Conversation {
 
     /// Where the segments of the last prompt end. Asked before its answer is taken in.
     pub fn segment_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
-        let Some(Ends { context, histories, messages }) = self.ends.as_deref() else {
+        let Some(Extra { ends, heads, status, .. }) = self.extra.as_deref() else {
             return SegmentEnds::default();
         };
+        let Ends { context, histories, messages } = ends;
         let history = self.history.map_or(0, |history| history.depth);
-        let heads: Tokens = self.heads.iter().map(|head| head.tokens()).sum();
+        let heads: Tokens = heads.iter().map(|head| head.tokens()).sum();
         let first = wanted.first.min(histories.len());
         let latest = histories.len().saturating_sub(wanted.latest).max(first);
         SegmentEnds {
             developer: (prefix_tokens > 0).then_some(heads + prefix_tokens),
             context: context.filter(|end| *end <= history),
             histories: histories[..first].iter().chain(&histories[latest..]).copied().collect(),
-            status: (self.status > 0).then_some(history + self.status),
-            messages: messages.depths(history + self.status).collect(),
+            status: (*status > 0).then_some(history + status),
+            messages: messages.depths(history + status).collect(),
         }
     }
 
     /// The same for what the next turns have in common.
     pub fn common_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
-        let Some(Ends { messages: said, .. }) = self.ends.as_deref() else { return SegmentEnds::default() };
-        let mut messages: SmallVec<_> = said.ends.iter().map(|end| end.kept).collect();
+        let Some(extra) = self.extra.as_deref() else { return SegmentEnds::default() };
+        let mut messages: SmallVec<_> = extra.ends.messages.ends.iter().map(|end| end.kept).collect();
         if messages.last() != Some(&self.kept.depth) {
             messages.push(self.kept.depth);
         }
@@ -272,28 +281,51 @@ impl Conversation {
 
     /// Where what is said is noted to end, if the provider looks at marks.
     fn noted(&mut self, setting: &Setting<'_>) -> Option<&mut Ends> {
-        (setting.wanted.messages > 0).then(|| &mut **self.ends.get_or_insert_default())
+        (setting.wanted.messages > 0).then(|| &mut self.extra().ends)
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    fn unedited(&self) -> Option<Cursor> {
+        self.extra.as_ref()?.unedited
+    }
+
+    fn sent(&self) -> Option<Cursor> {
+        self.extra.as_ref()?.sent
+    }
+
+    fn heads(&self) -> &[Run] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.heads)
     }
 
     /// Lengthens what later turns repeat.
-    fn keep(&mut self, content: u64, tokens: Tokens, tree: &mut PrefixTree) {
-        self.kept = tree.append_private(self.kept, content, tokens);
-        self.unedited = self.unedited.map(|at| tree.append_private(at, content, tokens));
+    #[inline(always)]
+    fn keep(&mut self, content: impl Fn() -> u64, tokens: Tokens, tree: &mut PrefixTree) {
+        self.kept = tree.append_private(self.kept, &content, tokens);
+        self.lengthen_unedited(content, tokens, tree);
     }
 
+    #[inline(always)]
+    fn lengthen_unedited(&mut self, content: impl FnOnce() -> u64, tokens: Tokens, tree: &mut PrefixTree) {
+        if let Some(Extra { unedited: Some(at), .. }) = self.extra.as_deref_mut() {
+            *at = tree.append_private(*at, content, tokens);
+        }
+    }
+
+    #[inline(always)]
     fn prompt_end(&self) -> Cursor {
-        self.sent.unwrap_or(self.kept)
+        self.sent().unwrap_or(self.kept)
     }
 
     /// The last turn becomes history: without its status block, perhaps edited or compacted.
+    #[inline(always)]
     fn begin_turn(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
         let Setting { volatility, start: context, .. } = *setting;
-        let content = draws.bits(Purpose::Content, 3);
-        let start = |tree: &mut PrefixTree| {
-            shared_start(tree, setting.shared, setting.prefix_tokens, self.heads.iter().copied())
-        };
+        let content = || draws.bits(Purpose::Content, 3);
         if self.history.is_none() {
-            self.kept = start(tree);
+            self.kept = self.start(setting, tree);
             if let Some(context) = context {
                 self.kept = tree.append(self.kept, context);
                 let kept = self.kept.depth;
@@ -303,24 +335,40 @@ impl Conversation {
                 }
             }
         } else {
-            self.kept = self.unedited.take().unwrap_or(self.kept);
+            if let Some(extra) = &mut self.extra {
+                self.kept = extra.unedited.take().unwrap_or(self.kept);
+            }
             if volatility.compact_above.is_some_and(|most| self.tokens() > most) {
-                let at = start(tree);
+                let at = self.start(setting, tree);
                 self.kept = tree.append_private(at, content, volatility.summary_tokens);
-                self.ends = None;
+                if let Some(extra) = &mut self.extra {
+                    extra.ends = Ends::default();
+                }
             }
             let edited = volatility.edited(self.kept, draws, tree);
             if volatility.edit_reverted && edited != self.kept {
-                self.unedited = Some(self.kept);
+                self.extra().unedited = Some(self.kept);
             }
             self.kept = edited;
         }
-        (self.sent, self.turn_tokens, self.status, self.reasons) = (None, 0, 0, false);
-        self.history_ends_here(setting);
+        if let Some(extra) = &mut self.extra {
+            extra.sent = None;
+        }
+        self.turn_begins_here(setting);
     }
 
-    /// What comes next comes behind all that is kept.
-    fn history_ends_here(&mut self, setting: &Setting<'_>) {
+    /// The end of the text that it shares with others.
+    fn start(&self, setting: &Setting<'_>, tree: &mut PrefixTree) -> Cursor {
+        shared_start(tree, setting.shared, setting.prefix_tokens, self.heads().iter().copied())
+    }
+
+    /// What comes next comes behind all that is kept, the status block too.
+    #[inline(always)]
+    fn turn_begins_here(&mut self, setting: &Setting<'_>) {
+        if let Some(extra) = &mut self.extra {
+            (extra.status, extra.reasons) = (0, false);
+        }
+        self.turn_tokens = 0;
         self.history = Some(self.kept);
         let kept = self.kept.depth;
         if let Some(Ends { histories, messages, .. }) = self.noted(setting) {
@@ -330,6 +378,7 @@ impl Conversation {
     }
 
     /// What comes before a call's own text: a new turn, perhaps a new head. Whether the head is another.
+    #[inline(always)]
     fn begin_call(
         &mut self,
         setting: &Setting<'_>,
@@ -339,11 +388,11 @@ impl Conversation {
         tree: &mut PrefixTree,
     ) -> bool {
         let heads = || setting.heads(draws, now);
-        let has_none = self.heads.is_empty() && heads().next().is_none();
-        let changed = !has_none && !self.heads.iter().copied().eq(heads());
+        let has_none = !setting.has_heads() && self.heads().is_empty();
+        let changed = !has_none && !self.heads().iter().copied().eq(heads());
         let moved = changed && !self.is_new();
         if changed {
-            self.heads = heads().collect();
+            self.extra().heads = heads().collect();
         }
         if begins_turn || self.is_new() {
             self.begin_turn(setting, draws, tree);
@@ -358,23 +407,19 @@ impl Conversation {
     /// same head.
     fn repeat_behind_new_head(&mut self, setting: &Setting<'_>, tree: &mut PrefixTree) {
         let Some(history) = self.history else { return };
-        let at = shared_start(tree, setting.shared, setting.prefix_tokens, self.heads.iter().copied());
-        let head = self.heads.iter().fold(0, |digest, head| fold(digest, head.content));
+        let at = self.start(setting, tree);
+        let head = self.heads().iter().fold(0, |digest, head| fold(digest, head.content));
         let mut repeat = |at: Cursor, old: Cursor| {
             let said = old.depth.saturating_sub(at.depth);
             let content = fold(head, fold(u64::from(tree.serial(old.edge)), u64::from(old.depth)));
             if said == 0 { at } else { tree.append(at, Run::piece(content, said)) }
         };
-        self.unedited = self.unedited.map(|old| repeat(at, old));
+        if let Some(Extra { unedited: Some(old), .. }) = self.extra.as_deref_mut() {
+            *old = repeat(at, *old);
+        }
         let new = repeat(at, history);
         self.kept = repeat(new, self.kept);
         self.history = Some(new);
-    }
-
-    /// The prompt just made is a base: what comes after it comes behind it, the status block too.
-    fn base_ends_here(&mut self, setting: &Setting<'_>) {
-        (self.turn_tokens, self.status, self.reasons) = (0, 0, false);
-        self.history_ends_here(setting);
     }
 }
 

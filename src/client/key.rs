@@ -108,11 +108,13 @@ pub enum PromptCacheKey {
 
 impl PromptCacheKey {
     /// The key after its client has salted it anew so many times.
+    #[inline(always)]
     pub fn rotated(self, times: u32) -> Self {
         if times == 0 { self } else { Self::Salted(fold(self.digest(), u64::from(times))) }
     }
 
     /// What routing sees of the key.
+    #[inline(always)]
     pub fn digest(self) -> u64 {
         match self {
             Self::None => 0,
@@ -188,6 +190,7 @@ impl Keying {
     }
 
     /// The key of one request; `turn` counts the requests that were assigned in turn.
+    #[inline(always)]
     pub fn key(&self, caller: &Caller<'_>, turn: &mut u64) -> PromptCacheKey {
         match self.strategy {
             Strategy::None => PromptCacheKey::None,
@@ -222,6 +225,7 @@ impl Keying {
     }
 
     /// A key with the fingerprint of the beginning of request number `call`'s prompt made part of it.
+    #[inline(always)]
     pub fn fingerprinted(
         &self,
         key: PromptCacheKey,
@@ -241,6 +245,7 @@ impl Keying {
         PromptCacheKey::Salted(fold(key.digest(), fold(beginning, own)))
     }
 
+    #[inline(always)]
     fn bucket(&self, caller: &Caller<'_>, turn: &mut u64) -> u32 {
         let buckets = u64::from(self.buckets);
         let Caller { workload, user, session, draws, .. } = *caller;
@@ -254,6 +259,7 @@ impl Keying {
     }
 
     /// The bucket of a session that keeps to one.
+    #[inline(always)]
     fn settled_bucket(&self, workload: u32, user: u32, session: u64) -> Option<u32> {
         let hashed = |value: u64| (mix(value) % u64::from(self.buckets)) as u32;
         match self.assign {

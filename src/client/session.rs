@@ -1,7 +1,7 @@
 //! A session while it lives.
 
 use crate::client::conversation::Conversation;
-use crate::client::reaction::{KeepAlive, Seen};
+use crate::client::reaction::{KeepAlive, Reaction, Seeing, Seen};
 use crate::client::request::{Place, Request};
 use crate::client::sample::{LEFT_OUT, WHOLE};
 use crate::client::upstream::Context;
@@ -10,8 +10,10 @@ use crate::provider::routing::RoutingKey;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
 
-/// One session while it lives, or one node of a fork tree.
+/// One session while it lives, or one node of a fork tree. Two cache lines: with very many sessions, fetching them is
+/// most of the work.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct Session {
     /// Number of its workload.
     pub workload: u32,
@@ -19,8 +21,6 @@ pub struct Session {
     pub(super) group: u8,
     pub(super) number: u64,
     pub(super) key: SessionKey,
-    /// Identity of whoever sends it: one for all requests of a recorded session, and for all nodes of a tree.
-    pub(super) person: SessionKey,
     pub(super) user: u32,
     /// Turns that have not begun.
     pub(super) turns_left: u32,
@@ -28,13 +28,23 @@ pub struct Session {
     pub(super) calls_left: u32,
     pub(super) conversation: Conversation,
     pub(super) sent: Sent,
+    /// What its next request is, if that is not its next call.
+    pub(super) due: Option<Box<Due>>,
+    /// Kept apart, so that the many sessions without any of it are small.
+    extra: Option<Box<Extra>>,
+}
+
+const _: () = assert!(size_of::<Session>() == 128);
+
+/// What only some sessions have.
+#[derive(Clone, Debug, Default)]
+struct Extra {
     /// If its client reacts to what it sees.
-    pub(super) seen: Option<Box<Seen>>,
+    seen: Option<Seen>,
     /// If it belongs to a fork tree.
-    pub(super) node: Option<Box<Node>>,
-    pub(super) due: Due,
+    node: Option<Node>,
     /// The upstream context that its call under way continues.
-    pub(super) continued: Option<Box<Continued>>,
+    continued: Option<Continued>,
 }
 
 /// A context that a call continues, as it will be once the call is answered.
@@ -56,17 +66,15 @@ pub(super) struct Sent {
     pub place: Option<Place>,
 }
 
-/// What a session's next request is.
+/// What a session's next request is, beside its next call.
 #[derive(Clone, Debug)]
 pub(super) enum Due {
-    /// Its next call.
-    Call,
     /// A short call that writes what the calls after it share.
     Warm,
     /// A failed request again, for the so many-th time.
-    Retry(Box<Request>, u32),
+    Retry(Request, u32),
     /// Its last request again, to keep it alive.
-    KeepAlive(Box<(Request, KeepAlive)>),
+    KeepAlive(Request, KeepAlive),
 }
 
 /// A session's place in a fork tree.
@@ -92,47 +100,89 @@ impl Session {
             group: WHOLE,
             number: 0,
             key: SessionKey(0),
-            person: SessionKey(0),
             user: 0,
             turns_left: 0,
             calls_left: 0,
             conversation: Conversation::default(),
             sent: Sent::default(),
-            seen: None,
-            node: None,
-            due: Due::Call,
-            continued: None,
+            due: None,
+            extra: None,
         }
     }
 
     /// Makes this another session of its workload, at its beginning, `levels` of children below it.
-    pub(super) fn begin(&mut self, number: u64, key: SessionKey, person: SessionKey, levels: u32) {
-        (self.number, self.key, self.person) = (number, key, person);
+    pub(super) fn begin(&mut self, number: u64, key: SessionKey, levels: u32) {
+        (self.number, self.key) = (number, key);
         // The one before it may have been cut off at the end of the traffic, in the middle of a turn.
         self.calls_left = 0;
         // Sessions of one call most often leave nothing behind.
-        if self.seen.is_some() {
-            self.seen = None;
+        if self.extra.is_some() {
+            self.extra = None;
         }
-        let root = Node { root: key, parent: None, branch: 0, levels, results: None };
-        if levels > 0 || self.node.is_some() {
-            self.node = (levels > 0).then(|| Box::new(root));
+        if levels > 0 {
+            self.extra().node = Some(Node { root: key, parent: None, branch: 0, levels, results: None });
         }
         if !self.conversation.is_new() {
             self.conversation = Conversation::default();
         }
-        if !matches!(self.due, Due::Call) {
-            self.due = Due::Call;
+        if self.due.is_some() {
+            self.due = None;
         }
-        if self.continued.is_some() {
-            self.continued = None;
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// What its client has seen, if it reacts to that.
+    pub(super) fn seen(&self) -> Option<&Seen> {
+        self.extra.as_ref()?.seen.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn seen_mut(&mut self) -> Option<&mut Seen> {
+        self.extra.as_mut()?.seen.as_mut()
+    }
+
+    /// Its client reacts to what it sees of a call.
+    pub(super) fn sees(&mut self, reaction: &Reaction, seeing: Seeing) {
+        self.extra().seen.get_or_insert_default().call(reaction, seeing);
+    }
+
+    /// Its place in a fork tree, if it belongs to one.
+    pub(super) fn node(&self) -> Option<&Node> {
+        self.extra.as_ref()?.node.as_ref()
+    }
+
+    /// Its children have answered with so many tokens.
+    pub(super) fn joins(&mut self, results: Tokens) {
+        if let Some(node) = self.extra.as_mut().and_then(|extra| extra.node.as_mut()) {
+            node.results = Some(results);
         }
+    }
+
+    /// Its call continues an upstream context, or none.
+    pub(super) fn continues(&mut self, continued: Option<Continued>) {
+        if continued.is_some() || self.extra.is_some() {
+            self.extra().continued = continued;
+        }
+    }
+
+    /// The upstream context that its call under way continued.
+    pub(super) fn take_continued(&mut self) -> Option<Continued> {
+        self.extra.as_mut()?.continued.take()
+    }
+
+    fn context(&mut self) -> Option<(&mut Conversation, &mut Context)> {
+        let Self { conversation, extra, .. } = self;
+        let Continued { context, .. } = extra.as_mut()?.continued.as_mut()?;
+        Some((conversation, context))
     }
 
     /// Reads a bit of it here and there, so that it is at hand.
     pub fn touch(&self) -> u64 {
-        let Self { number, sent, conversation, .. } = self;
-        number ^ u64::from(sent.turn) ^ u64::from(conversation.end().depth)
+        let Self { number, sent, conversation, workload, .. } = self;
+        number ^ u64::from(*workload) ^ u64::from(sent.turn) ^ u64::from(conversation.end().depth)
     }
 
     /// Whether it starts and does nothing, since its key is not in the sample.
@@ -152,47 +202,48 @@ impl Session {
 
     /// The places it may go on from.
     pub fn places(&self) -> impl Iterator<Item = Cursor> {
-        let again = match &self.due {
-            Due::Call | Due::Warm => None,
-            Due::Retry(request, _) => Some(&**request),
-            Due::KeepAlive(repeated) => Some(&repeated.0),
+        let again = match self.due.as_deref() {
+            None | Some(Due::Warm) => None,
+            Some(Due::Retry(request, _) | Due::KeepAlive(request, _)) => Some(request),
         };
-        let upstream = self.continued.iter().flat_map(|continued| continued.context.conversation.places());
+        let continued = self.extra.iter().flat_map(|extra| &extra.continued);
+        let upstream = continued.flat_map(|continued| continued.context.conversation.places());
         self.conversation.places().chain(upstream).chain(again.into_iter().flat_map(Request::places))
     }
 
     /// Goes on in the upstream context that its call continues, if there is one: whether somebody else spoke there.
     pub(super) fn enters_upstream(&mut self) -> bool {
-        let Some(Continued { context, .. }) = self.continued.as_deref_mut() else { return false };
-        std::mem::swap(&mut self.conversation, &mut context.conversation);
-        context.speaks(self.workload, self.number)
+        let (workload, number) = (self.workload, self.number);
+        let Some((conversation, context)) = self.context() else { return false };
+        std::mem::swap(conversation, &mut context.conversation);
+        context.speaks(workload, number)
     }
 
     /// Comes back from it: where its last response came from.
     pub(super) fn leaves_upstream(&mut self) -> Option<Place> {
-        let Continued { context, .. } = self.continued.as_deref_mut()?;
-        std::mem::swap(&mut self.conversation, &mut context.conversation);
+        let (conversation, context) = self.context()?;
+        std::mem::swap(conversation, &mut context.conversation);
         context.place
     }
 
     /// How often its key was salted anew.
     pub(super) fn rotations(&self) -> u32 {
-        self.seen.as_ref().map_or(0, |seen| seen.rotations)
+        self.seen().map_or(0, |seen| seen.rotations)
     }
 
     /// The key of the whole tree that it belongs to; its own, if there is none.
     pub(super) fn root(&self) -> SessionKey {
-        self.node.as_ref().map_or(self.key, |node| node.root)
+        self.node().map_or(self.key, |node| node.root)
     }
 
     /// Which of the root's children it descends from, from 1; 0 for the root.
     pub(super) fn branch(&self) -> u32 {
-        self.node.as_ref().map_or(0, |node| node.branch)
+        self.node().map_or(0, |node| node.branch)
     }
 
     /// Levels of children below it that are still to be called.
     pub(super) fn levels(&self) -> u32 {
-        self.node.as_ref().filter(|node| node.results.is_none()).map_or(0, |node| node.levels)
+        self.node().filter(|node| node.results.is_none()).map_or(0, |node| node.levels)
     }
 
     /// The draws of its next call.
@@ -207,14 +258,14 @@ impl Session {
         let mut child = self.clone();
         child.key = SessionKey(fold(self.key.0, u64::from(index) + 1));
         child.sent.turn = 0;
-        child.due = Due::Call;
-        child.node = Some(Box::new(Node {
+        child.due = None;
+        child.extra().node = Some(Node {
             root,
             parent: Some(self.key),
             branch: if branch == 0 { index + 1 } else { branch },
             levels: levels - 1,
             results: None,
-        }));
+        });
         child
     }
 }

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::input::recording::Recording;
 use crate::prompt::{Mark, MarkKind, Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
-use crate::random::{Purpose, Seed, SessionKey, digest, fold};
+use crate::random::{Distribution, Draws, Purpose, Seed, SessionKey, digest, fold};
 use crate::units::{SimTime, Span, Tokens};
 
 /// One workload while it runs.
@@ -54,6 +54,11 @@ pub(super) enum Kind {
     Agent(Agent, Starts),
     ForkTree(ForkTree, Starts),
     Trace(Box<Recording>),
+}
+
+/// The key of what a recorded workload numbers so.
+fn recorded(content: SessionKey, number: u64) -> SessionKey {
+    SessionKey(fold(content.0, number))
 }
 
 /// A prompt, and what will be answered.
@@ -113,29 +118,33 @@ impl Source {
     /// Makes `session` the next one of this workload: when it starts. `sessions` is its number, unless a trace has one
     /// of its own.
     pub fn next_session(&mut self, sessions: u64, session: &mut Session) -> Result<Option<SimTime>> {
-        let (now, number, key, person) = match &mut self.kind {
+        let (now, number, key) = match &mut self.kind {
             Kind::SharedPrefix(_, starts)
             | Kind::Chat(_, starts)
             | Kind::Agent(_, starts)
             | Kind::ForkTree(_, starts) => {
                 let Some((now, key)) = starts.next() else { return Ok(None) };
-                (now, sessions, key, key)
+                (now, sessions, key)
             }
             Kind::Trace(recording) => {
                 let Some((now, number)) = recording.advance()? else { return Ok(None) };
-                // A session of a trace is one user, though its requests come, and draw, one by one.
-                let own = |number| SessionKey(fold(self.content.0, number));
-                (now, number, own(recording.record().line), own(number))
+                (now, number, recorded(self.content, recording.record().line))
             }
         };
-        session.begin(number, key, person, self.levels());
-        session.user = person.turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
+        session.begin(number, key, self.levels());
+        session.user = self.person(session).turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
         session.sent = match &self.kind {
             Kind::Trace(_) => self.recorded.get(&number).copied().unwrap_or_default(),
             _ => Sent::default(),
         };
         Ok(Some(now))
+    }
+
+    /// Whoever sends a session's requests: those of a recorded session come, and draw, one by one, and yet are one
+    /// user's, as all nodes of a tree are.
+    pub fn person(&self, session: &Session) -> SessionKey {
+        if self.is_trace() { recorded(self.content, session.number) } else { session.root() }
     }
 
     /// Levels of children below a session.
@@ -164,8 +173,8 @@ impl Source {
     }
 
     /// The session's next call.
-    pub fn ask(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
-        let draws = session.draws();
+    #[inline(always)]
+    pub fn ask(&mut self, session: &mut Session, draws: Draws, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
                 let head = self.volatility.head(self.content, draws, now);
@@ -193,14 +202,14 @@ impl Source {
             Kind::Agent(agent, _) => {
                 (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
             }
-            Kind::ForkTree(tree, _) => match session.node.as_ref().and_then(|node| node.results) {
+            Kind::ForkTree(tree, _) => match session.node().and_then(|node| node.results) {
                 None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
                 Some(results) => (&tree.output_tokens, results, false),
             },
         };
         session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
         session.calls_left = session.calls_left.saturating_sub(1);
-        let rebases = session.seen.as_mut().is_some_and(|seen| seen.begins_rebase());
+        let rebases = session.seen_mut().is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
         let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
@@ -212,13 +221,14 @@ impl Source {
     }
 
     /// A short call with nothing but what the session's next calls share.
-    pub fn warm(&self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Asked {
+    pub fn warm(&self, session: &mut Session, draws: Draws, now: SimTime, tree: &mut PrefixTree) -> Asked {
         let setting = self.setting(session, false);
-        let end = session.conversation.open(&setting, session.draws(), now, tree);
+        let end = session.conversation.open(&setting, draws, now, tree);
         let marks = self.marks(|| session.conversation.common_ends(self.prefix_tokens(), self.wanted));
         Asked { prompt: tree.prompt(end, 0, 0), output_tokens: 1, marks }
     }
 
+    #[inline(always)]
     fn setting(&self, session: &Session, rebases: bool) -> Setting<'_> {
         let start_tokens = match &self.kind {
             Kind::Agent(Agent { start_tokens, .. }, _) | Kind::ForkTree(ForkTree { start_tokens, .. }, _) => {
@@ -235,14 +245,15 @@ impl Source {
             prefix_tokens: self.prefix_tokens(),
             start: start.filter(|start| start.tokens() > 0),
             volatility: &self.volatility,
-            nonce: Seen::nonce(session.seen.as_deref(), &self.reaction, session.key),
-            status_paused: session.seen.as_ref().is_some_and(|seen| seen.pauses_status()),
+            nonce: Seen::nonce(session.seen(), &self.reaction, session.key),
+            status_paused: session.seen().is_some_and(|seen| seen.pauses_status()),
             rebases,
             wanted: self.wanted,
         }
     }
 
     /// The marks of a prompt whose segments end so, if the provider looks at any.
+    #[inline(always)]
     fn marks(&self, ends: impl FnOnce() -> SegmentEnds) -> Marks {
         if self.wanted.messages == 0 { Marks::new() } else { ends().marks(&self.breakpoints) }
     }
@@ -296,6 +307,7 @@ impl Source {
     }
 
     /// Time between an answer and the session's next call; `None` if there is none.
+    #[inline(always)]
     pub fn pause(&self, session: &Session) -> Option<Span> {
         let law = match &self.kind {
             Kind::SharedPrefix(..) | Kind::ForkTree(..) | Kind::Trace(_) => return None,
@@ -303,9 +315,14 @@ impl Source {
             _ if session.turns_left == 0 => return None,
             Kind::Chat(Chat { think, .. }, _) | Kind::Agent(Agent { think, .. }, _) => think,
         };
-        Some(law.draw(session.draws(), Purpose::Think))
+        Some(match law {
+            // A pause that is always the same needs no draws.
+            Distribution::Constant(pause) => *pause,
+            _ => law.draw(session.draws(), Purpose::Think),
+        })
     }
 
+    #[inline(always)]
     fn prefix_tokens(&self) -> Tokens {
         match &self.kind {
             Kind::SharedPrefix(SharedPrefix { prefix_tokens, .. }, _)

@@ -172,26 +172,24 @@ impl Traffic {
     }
 
     /// The session's next request.
+    #[inline(always)]
     pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
-        let mut request = match &session.due {
-            Due::Call => self.ask(session, Occasion::Call, now, tree),
-            Due::Warm => self.ask(session, Occasion::Warm, now, tree),
-            Due::Retry(failed, attempt) => {
+        let mut request = match session.due.as_deref() {
+            None => self.ask(session, Occasion::Call, now, tree),
+            Some(Due::Warm) => self.ask(session, Occasion::Warm, now, tree),
+            Some(Due::Retry(failed, attempt)) => {
                 let last_attempt = *attempt >= self.sources[session.workload as usize].reaction.retries;
                 let draws = failed.draws.beside(RETRY, *attempt);
-                Request { draws, attempt: *attempt, last_attempt, ..(**failed).clone() }
+                Request { draws, attempt: *attempt, last_attempt, ..failed.clone() }
             }
-            Due::KeepAlive(repeated) => {
-                let (last, keep_alive) = &**repeated;
-                Request {
-                    draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
-                    occasion: Occasion::KeepAlive,
-                    previous: last.prompt.tokens(),
-                    output_tokens: 1,
-                    answered: None,
-                    ..last.clone()
-                }
-            }
+            Some(Due::KeepAlive(last, keep_alive)) => Request {
+                draws: session.key.turn(last.turn).beside(KEEP_ALIVE, keep_alive.sent),
+                occasion: Occasion::KeepAlive,
+                previous: last.prompt.tokens(),
+                output_tokens: 1,
+                answered: None,
+                ..last.clone()
+            },
         };
         request.call = self.calls;
         self.calls += 1;
@@ -200,6 +198,7 @@ impl Traffic {
 
     /// Takes in what came of a session's request: when its next one comes, if there is one. Other sessions that go on
     /// because of it come into `next`.
+    #[inline(always)]
     pub fn answered(
         &mut self,
         session: &mut Session,
@@ -207,16 +206,16 @@ impl Traffic {
         response: &Response,
         next: &mut Next,
     ) -> Option<SimTime> {
-        let due = std::mem::replace(&mut session.due, Due::Call);
-        if let Due::KeepAlive(repeated) = due {
-            let (last, KeepAlive { call, sent }) = &*repeated;
-            return self.go_on(session, last, KeepAlive { call: *call, sent: sent + 1 }, response);
+        if let Some(due) = session.due.take()
+            && let Due::KeepAlive(last, KeepAlive { call, sent }) = *due
+        {
+            return self.go_on(session, &last, KeepAlive { call, sent: sent + 1 }, response);
         }
         self.remember(session, request, response);
         let reaction = &self.sources[session.workload as usize].reaction;
         if response.failed && !request.last_attempt {
             let again = response.complete + reaction.wait(request.attempt);
-            session.due = Due::Retry(Box::new(request.clone()), request.attempt + 1);
+            session.due = Some(Box::new(Due::Retry(request.clone(), request.attempt + 1)));
             return self.allowed(session, again);
         }
         if request.occasion == Occasion::Warm {
@@ -231,7 +230,7 @@ impl Traffic {
         if reaction.after_miss != AfterMiss::Nothing {
             let previous = request.previous;
             let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
-            session.seen.get_or_insert_default().call(reaction, seeing);
+            session.sees(reaction, seeing);
         }
         if session.levels() > 0 && session.conversation.tokens() <= LONGEST_PROMPT {
             self.fork(session.clone(), response.complete, next);
@@ -245,6 +244,7 @@ impl Traffic {
     }
 
     /// A call of its script, or one that warms for it.
+    #[inline(always)]
     fn ask(
         &mut self,
         session: &mut Session,
@@ -270,18 +270,24 @@ impl Traffic {
             draws,
         };
         let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations());
-        session.continued = self.continued(session, key, now);
-        let contaminated = session.enters_upstream();
+        let implicit = self.gateway.continuation == Continuation::Implicit;
+        let contaminated = implicit && {
+            session.continues(self.continued(session, key, now));
+            session.enters_upstream()
+        };
         let source = &mut self.sources[session.workload as usize];
-        let Asked { prompt, output_tokens, marks } =
-            if warms { source.warm(session, now, tree) } else { source.ask(session, now, tree) };
+        let Asked { prompt, output_tokens, marks } = if warms {
+            source.warm(session, draws, now, tree)
+        } else {
+            source.ask(session, draws, now, tree)
+        };
         let answered = if warms { None } else { session.conversation.answered() };
         let place = match self.gateway.continuation {
             Continuation::None => None,
             Continuation::Explicit => session.sent.place,
             Continuation::Implicit => session.leaves_upstream(),
         };
-        let account = || self.gateway.account(session.person, self.calls);
+        let account = || self.gateway.account(source.person(session), self.calls);
         let request = Request {
             call: self.calls,
             line,
@@ -313,20 +319,22 @@ impl Traffic {
     }
 
     /// The context that the gateway continues for this key, if it does.
-    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Box<Continued>> {
-        if self.gateway.continuation != Continuation::Implicit || key == PromptCacheKey::None {
+    #[inline(always)]
+    fn continued(&mut self, session: &Session, key: PromptCacheKey, now: SimTime) -> Option<Continued> {
+        if key == PromptCacheKey::None {
             return None;
         }
         let upstream = fold(self.sources[session.workload as usize].partition, key.digest());
         let held = self.upstream.entry(upstream).or_default();
-        Some(Box::new(Continued { upstream, context: held.context(now, self.gateway.session_tokens) }))
+        Some(Continued { upstream, context: held.context(now, self.gateway.session_tokens) })
     }
 
     /// Remembers what a response leaves for those that continue it. A failed one leaves nothing.
+    #[inline(always)]
     fn remember(&mut self, session: &mut Session, request: &Request, response: &Response) {
         if !response.failed {
             session.sent.place = Some(response.place);
-            if let Some(Continued { upstream, mut context }) = session.continued.take().map(|boxed| *boxed) {
+            if let Some(Continued { upstream, mut context }) = session.take_continued() {
                 context.place = Some(response.place);
                 self.upstream.entry(upstream).or_default().will_hold(response.complete, context);
             }
@@ -343,6 +351,7 @@ impl Traffic {
     }
 
     /// The session's next request: its next call, or its last one again to keep it alive.
+    #[inline(always)]
     fn go_on(
         &self,
         session: &mut Session,
@@ -352,7 +361,7 @@ impl Traffic {
     ) -> Option<SimTime> {
         let reaction = &self.sources[session.workload as usize].reaction;
         if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
-            session.due = Due::KeepAlive(Box::new((last.clone(), keep_alive)));
+            session.due = Some(Box::new(Due::KeepAlive(last.clone(), keep_alive)));
             return self.allowed(session, at);
         }
         keep_alive.call.and_then(|at| self.allowed(session, at))
@@ -361,7 +370,7 @@ impl Traffic {
     /// A node's children are called, behind a warming call if there is to be one.
     fn fork(&mut self, mut node: Session, at: SimTime, next: &mut Next) {
         if self.sources[node.workload as usize].fork_tree().order == Order::WarmFirst {
-            node.due = Due::Warm;
+            node.due = Some(Box::new(Due::Warm));
             self.send(node, at, next);
         } else {
             self.call_children(node, at, next);
@@ -386,10 +395,22 @@ impl Traffic {
         self.joins.insert(join.node.key.0, join);
     }
 
-    /// A node of a fork tree has answered its parent with `results` tokens. Other sessions have no parent.
+    /// A session has answered; if it is a node of a fork tree, it has answered its parent with `results` tokens.
+    #[inline(always)]
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
-        let parent = node.node.as_ref().and_then(|node| node.parent);
-        let Some(SessionKey(parent)) = parent else { return };
+        if let Some(parent) = node.node().and_then(|node| node.parent) {
+            self.join(parent, node, at, results, next);
+        }
+    }
+
+    fn join(
+        &mut self,
+        SessionKey(parent): SessionKey,
+        node: &Session,
+        at: SimTime,
+        results: Tokens,
+        next: &mut Next,
+    ) {
         let &ForkTree { order, merge, .. } = self.sources[node.workload as usize].fork_tree();
         let Some(join) = self.joins.get_mut(&parent) else { return };
         join.left -= 1;
@@ -404,8 +425,7 @@ impl Traffic {
             return;
         }
         let Some(Join { mut node, results, complete, .. }) = self.joins.remove(&parent) else { return };
-        let Some(place) = &mut node.node else { return };
-        place.results = Some(results);
+        node.joins(results);
         if merge {
             self.send(node, complete, next);
         } else {
@@ -415,6 +435,7 @@ impl Traffic {
 
     /// The moment of a session's request, if it is still sent: generated traffic sends nothing after the end; a trace
     /// is cut where it is read.
+    #[inline(always)]
     fn allowed(&self, session: &Session, at: SimTime) -> Option<SimTime> {
         (at < self.end || self.sources[session.workload as usize].is_trace()).then_some(at)
     }

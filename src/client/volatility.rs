@@ -134,15 +134,20 @@ impl Volatility {
     }
 
     /// What this turn's history is after the edit that may come before it.
+    #[inline]
     pub fn edited(&self, history: Cursor, draws: Draws, tree: &mut PrefixTree) -> Cursor {
         if self.edit_probability == 0.0 || draws.uniform(Purpose::Edit, 0) >= self.edit_probability {
             return history;
         }
+        self.edit(history, draws, tree)
+    }
+
+    fn edit(&self, history: Cursor, draws: Draws, tree: &mut PrefixTree) -> Cursor {
         // At the very end an edit changes the last token, not nothing.
         let depth = (f64::from(history.depth) * self.edit_depth) as Tokens;
         let depth = depth.min(history.depth.saturating_sub(1));
         let kept = tree.ancestor(history, depth);
-        tree.append_private(kept, draws.bits(Purpose::Content, 5), history.depth - depth)
+        tree.append_private(kept, || draws.bits(Purpose::Content, 5), history.depth - depth)
     }
 }
 

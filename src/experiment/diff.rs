@@ -1,6 +1,8 @@
 //! Diff: where two prompts part, and what is cached of the later one.
 
-use crate::input::call::{Body, Call, Role};
+use std::collections::BTreeSet;
+
+use crate::input::call::{Body, Call, Role, Settings};
 use crate::input::log::marks;
 use crate::input::render::Rendered;
 use crate::prompt::{Cursor, Mark};
@@ -90,14 +92,14 @@ impl Side {
     pub fn marks(&self) -> Vec<Mark> {
         marks(self.body(), &self.rendered, &self.call.settings)
     }
+}
 
-    /// The value that a token lies in; none behind the end.
-    pub fn place(&self, token: Tokens) -> Option<Place> {
-        let part = self.rendered.ends.iter().position(|end| token < *end)?;
-        let start = part.checked_sub(1).map_or(0, |before| self.rendered.ends[before]);
-        let said = &self.body().parts[part];
-        Some(Place { path: said.path.clone(), role: Some(said.role), token: token - start })
-    }
+/// The value of a body that a token lies in; none behind the end.
+pub fn place(body: &Body, rendered: &Rendered, token: Tokens) -> Option<Place> {
+    let part = rendered.ends.iter().position(|end| token < *end)?;
+    let start = part.checked_sub(1).map_or(0, |before| rendered.ends[before]);
+    let said = &body.parts[part];
+    Some(Place { path: said.path.clone(), role: Some(said.role), token: token - start })
 }
 
 impl Difference {
@@ -105,7 +107,7 @@ impl Difference {
     pub fn between(earlier: &Side, later: &Side) -> Self {
         let sides = [earlier, later];
         let tokens = sides.map(|side| side.rendered.tokens.len() as Tokens);
-        let settings = differing(&earlier.call, &later.call);
+        let settings = differing(&earlier.call.settings, &later.call.settings);
         if let Some(name) = settings.first() {
             let place = Some(Place { path: (*name).to_string(), role: None, token: 0 });
             let parting = [place.clone(), place];
@@ -114,14 +116,20 @@ impl Difference {
         let [one, other] = sides.map(|side| side.rendered.tokens.iter());
         let prefix = one.zip(other).take_while(|(one, other)| one == other).count() as Tokens;
         let kind = Kind::of(tokens[0], tokens[1], prefix);
-        Self { tokens, prefix, kind, settings, parting: sides.map(|side| side.place(prefix)) }
+        Self {
+            tokens,
+            prefix,
+            kind,
+            settings,
+            parting: sides.map(|side| place(side.body(), &side.rendered, prefix)),
+        }
     }
 }
 
 /// The settings that keep two calls from sharing anything.
-pub fn differing(one: &Call, other: &Call) -> Vec<&'static str> {
-    let [one, other] = [one, other].map(|call| &call.settings.prefix);
-    let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).copied().collect();
+pub fn differing(one: &Settings, other: &Settings) -> Vec<&'static str> {
+    let [one, other] = [&one.prefix, &other.prefix];
+    let names: BTreeSet<_> = one.keys().chain(other.keys()).copied().collect();
     names.into_iter().filter(|name| one.get(name) != other.get(name)).collect()
 }
 

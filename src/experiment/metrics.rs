@@ -1,7 +1,5 @@
 //! Outcomes to one row of numbers.
 
-use std::borrow::Cow;
-
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -202,7 +200,7 @@ pub fn statistic(rows: &[&Row], name: &str) -> Option<Statistic> {
 
 /// Latencies: exact mean and maximum, quantiles from a histogram of microseconds within 0.1 %.
 struct Latencies {
-    histogram: Histogram<u32>,
+    bins: Bins,
     /// Spans of nothing are many (most requests wait for no slot), and need no histogram.
     zeros: u64,
     sum: u128,
@@ -211,30 +209,33 @@ struct Latencies {
 
 impl Latencies {
     fn new() -> Self {
-        let histogram = Histogram::new(3).expect("three digits are allowed");
-        Self { histogram, zeros: 0, sum: 0, max: Span::ZERO }
+        Self { bins: Bins::default(), zeros: 0, sum: 0, max: Span::ZERO }
     }
 
+    #[inline(always)]
     fn record(&mut self, span: Span) {
         if span == Span::ZERO {
             self.zeros += 1;
-            return;
+        } else {
+            self.record_some(span);
         }
-        let micros = span.0.saturating_add(500) / 1_000;
-        self.histogram.record(micros).expect("the histogram grows with its values");
+    }
+
+    fn record_some(&mut self, span: Span) {
+        self.bins.count(span.0.saturating_add(500) / 1_000);
         self.sum += u128::from(span.0);
         self.max = self.max.max(span);
     }
 
     fn add(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("the histogram grows with its values");
+        self.bins.add(&other.bins);
         self.zeros += other.zeros;
         self.sum += other.sum;
         self.max = self.max.max(other.max);
     }
 
     fn len(&self) -> u64 {
-        self.zeros + self.histogram.len()
+        self.zeros + self.bins.len
     }
 
     fn mean_ms(&self) -> Option<f64> {
@@ -250,24 +251,74 @@ impl Latencies {
         if self.len() == 0 {
             return None;
         }
-        let mut histogram = Cow::Borrowed(&self.histogram);
-        if self.zeros > 0 {
-            let zeros = u32::try_from(self.zeros).unwrap_or(u32::MAX);
-            histogram.to_mut().record_n(0, zeros).expect("the histogram holds 0");
-        }
+        let histogram = self.bins.histogram(u32::try_from(self.zeros).unwrap_or(u32::MAX));
         // The histogram answers with the top of a bin, which may lie above the largest value.
         Some((histogram.value_at_quantile(quantile) as f64 / 1e3).min(self.max.millis()))
     }
 }
 
-/// What one key has done, with the number of its partition.
+/// Counts in the bins of a [`Histogram`] of three digits, which is made of them once it is asked: to find a bin takes
+/// a few shifts, and to record a value ten times as long.
+#[derive(Default)]
+struct Bins {
+    counts: Vec<u32>,
+    len: u64,
+}
+
+/// Bins of each power of two: enough for three digits.
+const BINS: u64 = 1 << 10;
+
+impl Bins {
+    fn count(&mut self, value: u64) {
+        // The values of one bin differ in the digits behind the first eleven.
+        let magnitude = (value | (2 * BINS - 1)).ilog2() - BINS.ilog2();
+        let bin = (u64::from(magnitude) * BINS + (value >> magnitude)) as usize;
+        if bin >= self.counts.len() {
+            self.counts.resize(bin + 1, 0);
+        }
+        self.counts[bin] = self.counts[bin].saturating_add(1);
+        self.len += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts
+            .iter_mut()
+            .zip(&other.counts)
+            .for_each(|(count, other)| *count = count.saturating_add(*other));
+        self.len += other.len;
+    }
+
+    /// The histogram of all that was counted, and of so many zeros.
+    fn histogram(&self, zeros: u32) -> Histogram<u32> {
+        let mut histogram = Histogram::new(3).expect("three digits are allowed");
+        let mut record = |value, count| {
+            if count > 0 {
+                histogram.record_n(value, count).expect("the histogram grows with its values");
+            }
+        };
+        record(0, zeros);
+        for (bin, count) in (0..).zip(&self.counts) {
+            let magnitude = (bin / BINS).saturating_sub(1);
+            record((bin - magnitude * BINS) << magnitude, *count);
+        }
+        histogram
+    }
+}
+
+/// What one key has done, with the number of its partition. One cache line.
+#[repr(align(64))]
 struct KeyUse {
-    key: (u32, PromptCacheKey),
-    machines: SmallVec<[MachineId; 2]>,
-    minute: u64,
+    key: PromptCacheKey,
+    partition: u32,
+    /// The minute of its last request, and its requests in it.
+    minute: u32,
     in_minute: u32,
     peak: u32,
+    machines: SmallVec<[MachineId; 2]>,
 }
+
+const _: () = assert!(size_of::<KeyUse>() == 64);
 
 /// What each key has done.
 #[derive(Default)]
@@ -285,28 +336,32 @@ struct Keys {
 
 /// A request as far as its key is concerned.
 struct KeyCall {
-    key: (u32, PromptCacheKey),
+    key: PromptCacheKey,
+    partition: u32,
     routing_key: RoutingKey,
     machine: MachineId,
-    minute: u64,
+    minute: u32,
 }
 
 /// Requests that are counted together.
 const TOGETHER: usize = 64;
 
 impl Keys {
-    fn number(&mut self, key: (u32, PromptCacheKey), RoutingKey(routing_key): RoutingKey) -> u32 {
-        let index = routing_key as usize;
+    fn number(&mut self, call: &KeyCall) -> u32 {
+        let KeyCall { key, partition, routing_key, .. } = *call;
+        let index = routing_key.0 as usize;
         if let Some(number) = self.met.get(index)
-            && self.used[*number as usize].key == key
+            && let used = &self.used[*number as usize]
+            && used.key == key
+            && used.partition == partition
         {
             return *number;
         }
         let next = self.used.len() as u32;
-        let number = *self.numbers.entry(key).or_insert(next);
+        let number = *self.numbers.entry((partition, key)).or_insert(next);
         if number == next {
             let machines = SmallVec::new();
-            self.used.push(KeyUse { key, machines, minute: 0, in_minute: 0, peak: 0 });
+            self.used.push(KeyUse { key, partition, minute: 0, in_minute: 0, peak: 0, machines });
         }
         if index >= self.met.len() {
             self.met.resize(index + 1, number);
@@ -315,12 +370,15 @@ impl Keys {
         number
     }
 
+    #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
         self.calls.push(KeyCall {
-            key: (outcome.named_partition, outcome.key),
+            key: outcome.key,
+            partition: outcome.named_partition,
             routing_key: outcome.routing_key,
             machine: outcome.machine,
-            minute: outcome.arrival.0 / Span::MINUTE.0,
+            // All of simulated time has fewer minutes.
+            minute: (outcome.arrival.0 / Span::MINUTE.0) as u32,
         });
         if self.calls.len() >= TOGETHER {
             self.count_calls();
@@ -330,7 +388,7 @@ impl Keys {
     fn count_calls(&mut self) {
         let calls = std::mem::take(&mut self.calls);
         let mut called = std::mem::take(&mut self.called);
-        called.extend(calls.iter().map(|call| self.number(call.key, call.routing_key)));
+        called.extend(calls.iter().map(|call| self.number(call)));
         for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
             let usage = &mut self.used[*number as usize];
             if let Err(position) = usage.machines.binary_search(machine) {
@@ -428,6 +486,7 @@ impl Metrics {
     }
 
     /// Counts one outcome, unless it belongs to the warm-up.
+    #[inline(always)]
     pub fn count(&mut self, outcome: &Outcome) {
         let begin = *self.begin.get_or_insert(outcome.arrival);
         let warm_from = *self.warm_from.get_or_insert(begin + self.warmup);

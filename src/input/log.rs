@@ -237,14 +237,10 @@ impl LoggedCall {
 
     fn record(&self, keeps_marks: bool) -> Record {
         let (before, prompt_tokens) = (self.unrendered_tokens, self.prompt_tokens());
-        let unrendered = Run {
-            content: UNRENDERED + (u64::from(self.group) << 32),
-            pieces: before.min(prompt_tokens),
-            piece_tokens: 1,
-        };
-        let runs: Vec<Run> =
-            [unrendered].into_iter().filter(|run| run.pieces > 0).chain(self.runs.iter().copied()).collect();
+        let unrendered =
+            Run { content: UNRENDERED + (u64::from(self.group) << 32), pieces: before, piece_tokens: 1 };
         let named_tokens = (before + self.rendered_tokens).min(prompt_tokens);
+        let runs = cut([unrendered].into_iter().chain(self.runs.iter().copied()), named_tokens);
         let marks = self.marks.iter().filter(|mark| keeps_marks || mark.kind != MarkKind::Explicit);
         let marks = marks.map(|mark| Mark { depth: (mark.depth + before).min(prompt_tokens), ..*mark });
         Record {
@@ -260,6 +256,17 @@ impl LoggedCall {
             marks: marks.collect(),
         }
     }
+}
+
+/// The first tokens of these runs.
+fn cut(runs: impl Iterator<Item = Run>, tokens: Tokens) -> Vec<Run> {
+    let mut left = tokens;
+    let shortened = runs.map(|run| {
+        let pieces = run.pieces.min(left);
+        left -= pieces;
+        Run { pieces, ..run }
+    });
+    shortened.filter(|run| run.pieces > 0).collect()
 }
 
 /// The number of the place at this depth; 0 of the empty prompt.

@@ -19,6 +19,8 @@ pub struct Access {
     pub date: u64,
     /// Who may read it: the key, where the key is part of the cache's identity, and who has the same date.
     pub scope: Scope,
+    /// The same on this machine alone.
+    pub here: Scope,
     /// Whose body it is.
     pub owner: RoutingKey,
     /// The prompt.
@@ -73,6 +75,7 @@ impl Effect {
     }
 
     /// Renews and writes in one store.
+    #[inline(always)]
     pub fn touch(&self, store: &mut Store, tree: &PrefixTree, scope: Scope, now: SimTime) {
         // A covering write renews all it covers; single boundaries must be renewed one by one.
         if self.read > 0 && (self.places.is_empty() || !store.covers()) {
@@ -111,13 +114,6 @@ struct Owner {
     alive_until: SimTime,
 }
 
-impl Access {
-    /// The scope of what it may read on its machine.
-    fn here(&self) -> Scope {
-        Scope(fold(self.scope.0, u64::from(self.machine.0)))
-    }
-}
-
 impl Owner {
     /// The scope in which its own body is held.
     fn scope(&self) -> Scope {
@@ -135,6 +131,7 @@ impl Cache {
     }
 
     /// What a request with these marks finds now.
+    #[inline(always)]
     pub fn look_up(&self, tree: &PrefixTree, access: &Access, marks: &[Mark], now: SimTime) -> Found {
         let readable = self.rules.readable(marks);
         let alive = self.alive(tree, access, &readable, now);
@@ -142,6 +139,7 @@ impl Cache {
     }
 
     /// What a request finds where its path is alive down to this depth.
+    #[inline(always)]
     pub fn found(&self, access: &Access, readable: Readable, alive: Tokens) -> Found {
         let boundary = self.rules.boundary(alive);
         let cached = self.rules.report(boundary, access.prompt.tokens());
@@ -157,10 +155,11 @@ impl Cache {
         first: SimTime,
         last: SimTime,
     ) -> Answers {
-        self.store.read_between(tree, access.here(), access.prompt.shareable, first, last)
+        self.store.read_between(tree, access.here, access.prompt.shareable, first, last)
     }
 
     /// What it will do, once it is visible.
+    #[inline(always)]
     pub fn effect(
         &self,
         tree: &PrefixTree,
@@ -185,19 +184,21 @@ impl Cache {
     }
 
     /// The deepest live depth on the prompt's path that it may read.
+    #[inline(always)]
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {
         let at = access.prompt.shareable;
         if !self.rules.by_owner() {
-            return self.store.read(tree, access.here(), at, readable, now);
+            return self.store.read(tree, access.here, at, readable, now);
         }
         let owners = self.machines[access.machine.0 as usize].owners.iter();
-        let readers = access.here();
+        let readers = access.here;
         let open = owners.filter(|owner| owner.readers == readers && owner.alive_until >= now);
         open.map(|owner| self.store.read(tree, owner.scope(), at, readable, now)).max().unwrap_or(0)
     }
 
     /// Whether a request that arrives now and reads down to `read` will write. Decided at its arrival: two
     /// requests in flight on a cold prefix both write.
+    #[inline(always)]
     fn writes(&self, access: &Access, read: Tokens, now: SimTime) -> bool {
         match self.rules.when {
             When::Always => true,
@@ -221,6 +222,7 @@ impl Cache {
     }
 
     /// Applies what a request does.
+    #[inline(always)]
     pub fn apply(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
         if self.rules.by_owner() {
             self.renew_owners(tree, effect, now);
@@ -228,7 +230,7 @@ impl Cache {
                 self.write_owner(tree, effect, now);
             }
         } else {
-            effect.touch(&mut self.store, tree, effect.access.here(), now);
+            effect.touch(&mut self.store, tree, effect.access.here, now);
         }
         if self.rules.capacity_tokens.is_some() {
             self.make_room(tree, effect, now);
@@ -241,7 +243,7 @@ impl Cache {
         let Self { store, machines, .. } = self;
         let MachineCache { capacity, owners } = &mut machines[machine.0 as usize];
         let Some(capacity) = capacity else { return };
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         let own = owners.iter().find(|other| effect.writes && other.key == owner && other.readers == scope);
         let scope = own.map_or(scope, Owner::scope);
         let tail = Tail { scope, from: body.shareable, boundaries: &effect.tail, expiry };
@@ -260,7 +262,7 @@ impl Cache {
         let Effect { access: Access { machine, prompt, .. }, read, expiry, .. } = *effect;
         let Self { store, machines, .. } = self;
         let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         // Only what this request read: a body beyond that is not its own.
         let at = tree.ancestor(prompt.shareable, read);
         for owner in owners.iter_mut().filter(|owner| owner.readers == scope && owner.alive_until >= now) {
@@ -279,7 +281,7 @@ impl Cache {
         let Effect { access: Access { machine, owner, body, .. }, expiry, .. } = *effect;
         let Self { store, machines, .. } = self;
         let MachineCache { owners, .. } = &mut machines[machine.0 as usize];
-        let scope = effect.access.here();
+        let scope = effect.access.here;
         owners.retain(|other| other.alive_until >= now);
         let mut written = Owner { key: owner, readers: scope, body, alive_until: expiry };
         let one = self.rules.bodies == Bodies::One;

@@ -52,6 +52,7 @@ impl Latency {
     }
 
     /// The noise of a request with these draws; `None` if it is switched off.
+    #[inline(always)]
     fn noise(&self, draws: Draws) -> Option<f64> {
         let sigma = self.noise_sigma;
         let noise = || libm::exp(sigma * draws.normal(Purpose::Noise, 0) - sigma * sigma / 2.0);
@@ -59,14 +60,22 @@ impl Latency {
     }
 
     /// Time from the start of service to the first token.
+    #[inline(always)]
     fn prefill(&self, uncached: Tokens, cached: Tokens, noise: Option<f64>) -> Span {
-        let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
-        let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
         let mean = self.overhead
             + self.per_uncached_token.times(u64::from(uncached))
             + self.per_cached_token.times(u64::from(cached))
-            + Span(u64::try_from(attention).unwrap_or(u64::MAX));
+            + self.attention(uncached, cached);
         noise.map_or(mean, |noise| mean.scale(noise))
+    }
+
+    fn attention(&self, uncached: Tokens, cached: Tokens) -> Span {
+        if self.attention_per_million_pairs == Span::ZERO {
+            return Span::ZERO;
+        }
+        let pairs = u64::from(uncached) * (u64::from(cached) + u64::from(uncached) / 2);
+        let attention = u128::from(pairs) * u128::from(self.attention_per_million_pairs.0) / 1_000_000;
+        Span(u64::try_from(attention).unwrap_or(u64::MAX))
     }
 }
 
@@ -106,6 +115,7 @@ impl Machines {
     }
 
     /// Forgets requests that are complete by `now`.
+    #[inline(always)]
     pub fn advance(&mut self, now: SimTime) {
         while let Some(Event { subject: machine, .. }) = self.unfinished.pop_until(now) {
             self.in_flight[machine as usize] -= 1;
@@ -123,11 +133,13 @@ impl Machines {
     }
 
     /// The noise of a request with these draws, if there is any.
+    #[inline(always)]
     pub fn noise(&self, draws: Draws) -> Option<f64> {
         self.latency.noise(draws)
     }
 
     /// Puts a request that arrives at `now` behind those already there.
+    #[inline(always)]
     pub fn serve(
         &mut self,
         machine: MachineId,

@@ -131,6 +131,7 @@ impl Prices {
     }
 
     /// Notes a request in `billed`.
+    #[inline(always)]
     pub fn bill(&self, billed: &mut Billed, prompt: Tokens, cached: Tokens, written: Tokens, output: Tokens) {
         let long = self.long.as_ref().is_some_and(|(above, _)| prompt > *above);
         let tokens = if long { &mut billed.long } else { &mut billed.normal };

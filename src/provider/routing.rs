@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smallvec::{SmallVec, smallvec};
 
 use crate::random::{Draws, Purpose, fold, mix};
 use crate::units::{SimTime, Span, Tokens};
@@ -205,6 +204,12 @@ impl Routing {
     }
 }
 
+/// How much a routing key (in one of its epochs) likes each machine of a fleet.
+fn scores(machines: &[u64], digest: u64, epoch: u64) -> impl Iterator<Item = u64> {
+    let digest = if epoch == 0 { digest } else { fold(digest, epoch) };
+    machines.iter().map(move |machine| mix(digest ^ machine))
+}
+
 /// One machine of one partition's fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MachineId(pub u32);
@@ -255,17 +260,30 @@ pub struct Router {
     round_robin: FxHashMap<u32, u32>,
 }
 
-/// What is known of one routing key.
+/// What is known of one routing key, in one cache line: most keys never need more than their home machine.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Keyed {
     digest: u64,
-    partition: u32,
-    /// Its machines, best first, as far as they were needed.
-    ranked: SmallVec<[MachineId; 2]>,
-    /// Its rates by rank, where rates are counted over routing keys: most keys never need more than the first.
-    rates: SmallVec<[Rate; 1]>,
     /// Which redrawing of the ranks this is.
     epoch: u64,
+    /// Its best machine; the first of its fleet under rules that rank none.
+    home: MachineId,
+    /// The rate there, where rates are counted over routing keys.
+    rate: Rate,
+    /// What is known of the other ranks.
+    further: Option<Box<Further>>,
+}
+
+const _: () = assert!(size_of::<Keyed>() == 64);
+
+/// A routing key's ranks behind its home.
+#[derive(Clone, Debug, Default)]
+struct Further {
+    /// All its machines, best first, once they were needed.
+    ranked: Vec<MachineId>,
+    /// Its rates from the second rank on.
+    rates: Vec<Rate>,
 }
 
 impl Router {
@@ -283,13 +301,14 @@ impl Router {
 
     /// When a request of this routing key was last counted at its home, if that is known.
     pub fn last_counted(&self, key: RoutingKey) -> Option<SimTime> {
-        match self.keys.get(key.0 as usize)?.rates.first()? {
-            Rate::Sliding { times, .. } => times.back().copied(),
+        match &self.keys.get(key.0 as usize)?.rate {
+            Rate::Sliding(times) => times.back().copied(),
             Rate::Tumbling { .. } => None,
         }
     }
 
     /// Chooses the machine; `in_flight` tells a machine's unfinished requests.
+    #[inline(always)]
     pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
         let routing_key = self.routing_key(request);
         let fleet = u64::from(self.rules.machines);
@@ -300,7 +319,9 @@ impl Router {
         let (machine, overflowed) = match self.rules.rule {
             Rule::Home => {
                 let rank = self.home_rank(routing_key, request);
-                (self.ranked(routing_key, rank + 1)[rank as usize], rank > 0)
+                let home = self.keys[routing_key.0 as usize].home;
+                let elsewhere = rank > 0;
+                (if elsewhere { self.ranked(routing_key, rank + 1)[rank as usize] } else { home }, elsewhere)
             }
             Rule::Pool => {
                 let pool = self.rules.pool;
@@ -335,6 +356,7 @@ impl Router {
     }
 
     /// Where a request that explores goes.
+    #[inline(always)]
     fn explored(&self, request: &RouteRequest) -> Option<MachineId> {
         let Routing { explore, machines, .. } = self.rules;
         (explore > 0.0 && request.draws.uniform(Purpose::Explore, 0) < explore).then(|| {
@@ -345,29 +367,32 @@ impl Router {
 
     /// The first `count` ranked machines of a routing key (all, if the fleet has no more).
     pub fn ranked(&mut self, key: RoutingKey, count: u32) -> &[MachineId] {
-        let machines = self.rules.machines;
-        let count = count.min(machines) as usize;
-        let keyed = &mut self.keys[key.0 as usize];
-        if keyed.ranked.len() < count {
-            let first = keyed.partition * machines;
-            let digest = if keyed.epoch == 0 { keyed.digest } else { fold(keyed.digest, keyed.epoch) };
-            let scores = self.machine_digests.iter().map(|machine| mix(digest ^ machine));
-            // Most keys never need more than their home machine: find it without sorting the fleet.
-            keyed.ranked = if count == 1 {
-                let mut best = (0, 0);
-                for (score, index) in scores.zip(0..) {
-                    if score > best.0 || index == 0 {
-                        best = (score, index);
-                    }
-                }
-                smallvec![MachineId(first + best.1)]
-            } else {
-                let mut fleet: Vec<_> = scores.map(Reverse).zip(first..).collect();
-                fleet.sort_unstable();
-                fleet.into_iter().map(|(_, machine)| MachineId(machine)).collect()
-            };
+        let count = count.min(self.rules.machines) as usize;
+        let Keyed { digest, epoch, home, further, .. } = &mut self.keys[key.0 as usize];
+        if count == 1 {
+            return std::slice::from_ref(home);
         }
-        &keyed.ranked[..count]
+        let ranked = &mut further.get_or_insert_default().ranked;
+        if ranked.is_empty() {
+            let first = home.0 - home.0 % self.rules.machines;
+            let mut fleet: Vec<_> =
+                scores(&self.machine_digests, *digest, *epoch).map(Reverse).zip(first..).collect();
+            fleet.sort_unstable();
+            ranked.extend(fleet.into_iter().map(|(_, machine)| MachineId(machine)));
+        }
+        &ranked[..count]
+    }
+
+    /// The best machine of a routing key: found without sorting the fleet, since most keys never need another one.
+    fn home(&self, digest: u64, epoch: u64, partition: u32) -> MachineId {
+        let first = self.machine(partition, 0);
+        if matches!(self.rules.rule, Rule::Random | Rule::RoundRobin) {
+            return first;
+        }
+        let ranked = scores(&self.machine_digests, digest, epoch).zip(first.0..);
+        // Of equals, the first.
+        let best = ranked.max_by_key(|(score, machine)| (*score, Reverse(*machine)));
+        best.map_or(first, |(_, machine)| MachineId(machine))
     }
 
     /// The best rank whose machine is not above both bounds; the mean is over the fleet, so that one always is.
@@ -394,35 +419,61 @@ impl Router {
         MachineId(partition * self.rules.machines + index)
     }
 
+    #[inline(always)]
     fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
-        let next = RoutingKey(u32::try_from(self.keys.len()).expect("fewer than 2^32 routing keys"));
         // Most requests have the routing key of their session's last one.
-        let likely = request
-            .likely
-            .filter(|likely| self.keys.get(likely.0 as usize).is_some_and(|keyed| keyed.digest == digest));
-        let key = match likely.or_else(|| self.numbers.get(&digest).copied()) {
+        let is_it = |likely: &RoutingKey| {
+            self.keys.get(likely.0 as usize).is_some_and(|keyed| keyed.digest == digest)
+        };
+        let key = match request.likely.filter(is_it) {
             Some(key) => key,
-            None => *self.numbers.entry(digest).or_insert(next),
+            None => self.numbered(digest, request),
         };
-        // Every key is redrawn at its own moment: all at once would look like an outage.
-        let churn = self.rules.churn;
-        let epoch = match churn {
-            Span::UNLIMITED => 0,
-            churn => (u128::from(request.now.0) + u128::from(digest % churn.0)) as u64 / churn.0,
-        };
-        if key == next {
-            let (ranked, rates) = (SmallVec::new(), SmallVec::new());
-            self.keys.push(Keyed { digest, partition: request.partition, ranked, rates, epoch });
-        }
-        let keyed = &mut self.keys[key.0 as usize];
-        if keyed.epoch != epoch {
-            (keyed.epoch, keyed.ranked) = (epoch, SmallVec::new());
+        if self.rules.churn != Span::UNLIMITED {
+            self.redraw(key, request);
         }
         key
     }
 
+    /// The number of the routing key with this digest.
+    fn numbered(&mut self, digest: u64, request: &RouteRequest) -> RoutingKey {
+        let next = RoutingKey(u32::try_from(self.keys.len()).expect("fewer than 2^32 routing keys"));
+        let key = *self.numbers.entry(digest).or_insert(next);
+        if key == next {
+            let epoch = self.epoch(digest, request.now);
+            let home = self.home(digest, epoch, request.partition);
+            self.keys.push(Keyed { digest, epoch, home, rate: self.rates.none_yet(), further: None });
+        }
+        key
+    }
+
+    /// Which redrawing of a routing key's ranks it is by now.
+    fn epoch(&self, digest: u64, now: SimTime) -> u64 {
+        // Every key is redrawn at its own moment: all at once would look like an outage.
+        match self.rules.churn {
+            Span::UNLIMITED => 0,
+            churn => (u128::from(now.0) + u128::from(digest % churn.0)) as u64 / churn.0,
+        }
+    }
+
+    /// Ranks the machines of a routing key anew, when it is time to.
+    fn redraw(&mut self, key: RoutingKey, request: &RouteRequest) {
+        let Keyed { digest, epoch, .. } = self.keys[key.0 as usize];
+        let now = self.epoch(digest, request.now);
+        if now == epoch {
+            return;
+        }
+        let home = self.home(digest, now, request.partition);
+        let keyed = &mut self.keys[key.0 as usize];
+        (keyed.epoch, keyed.home) = (now, home);
+        if let Some(further) = &mut keyed.further {
+            further.ranked.clear();
+        }
+    }
+
     /// The rank at which a request is served under rule `home`, with its arrival counted.
+    #[inline(always)]
     fn home_rank(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         if self.rules.overflow == Overflow::None || self.rules.machines == 1 {
             return 0;
@@ -432,23 +483,25 @@ impl Router {
         if !one_rate_for_all_ranks {
             return self.first_not_full(key, request);
         }
-        let limit = self.rules.limit_rpm;
+        let (limit, kept) = (self.rules.limit_rpm, self.rates.kept);
         let rate = self.rate(key, 0, request);
         let multiple = rate.seen(request.now) / limit;
-        rate.record(request.now);
+        rate.record(request.now, kept);
         self.overflow_rank(multiple, request)
     }
 
     /// The rate at one rank of a routing key.
-    #[inline]
+    #[inline(always)]
     fn rate(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> &mut Rate {
         match self.rules.rate_over {
             RateOver::PrefixAndKey => {
-                let (rates, rank) = (&mut self.keys[key.0 as usize].rates, rank as usize);
-                if rank >= rates.len() {
-                    rates.resize_with(rank + 1, || self.rates.none_yet());
+                let Keyed { rate, further, .. } = &mut self.keys[key.0 as usize];
+                let Some(index) = (rank as usize).checked_sub(1) else { return rate };
+                let rates = &mut further.get_or_insert_default().rates;
+                if index >= rates.len() {
+                    rates.resize_with(index + 1, || self.rates.none_yet());
                 }
-                &mut rates[rank]
+                &mut rates[index]
             }
             RateOver::Key => {
                 self.rates.of(RateScope::Key(fold(u64::from(request.partition), request.key), rank))
@@ -469,14 +522,15 @@ impl Router {
     }
 
     /// Chooses among ranks that each have a rate of their own.
+    #[inline(always)]
     fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         // "Arrivals" at a machine are all requests offered to it, those it turned away included.
         let count_offers = self.rules.rate_count != RateCount::Admitted;
-        let limit = self.rules.limit_rpm;
+        let (limit, kept) = (self.rules.limit_rpm, self.rates.kept);
         let home = self.rate(key, 0, request);
         let home_is_full = home.seen(request.now) >= limit;
         if !home_is_full || count_offers {
-            home.record(request.now);
+            home.record(request.now, kept);
         }
         if !home_is_full {
             return 0;
@@ -519,7 +573,10 @@ impl Router {
             return;
         }
         match (self.rules.rate_over, self.rules.rate_count) {
-            (RateOver::Machine, _) => self.rates.of(RateScope::Machine(machine)).record(request.now),
+            (RateOver::Machine, _) => {
+                let kept = self.rates.kept;
+                self.rates.of(RateScope::Machine(machine)).record(request.now, kept);
+            }
             (_, RateCount::Admitted) => {}
             (_, RateCount::Arrivals | RateCount::Tumbling) => self.record(key, 0, request),
         }
@@ -530,8 +587,10 @@ impl Router {
         self.rate(key, rank, request).seen(request.now) >= limit
     }
 
+    #[inline(always)]
     fn record(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) {
-        self.rate(key, rank, request).record(request.now);
+        let kept = self.rates.kept;
+        self.rate(key, rank, request).record(request.now, kept);
     }
 
     /// The rank for the n-th multiple of the limit, when one rate is kept for all ranks.
@@ -557,24 +616,23 @@ enum RateScope {
 #[derive(Clone, Debug)]
 struct Rates {
     count: RateCount,
-    limit: usize,
+    /// How many requests of a sliding rate are remembered.
+    kept: usize,
     rates: FxHashMap<RateScope, Rate>,
 }
 
 impl Rates {
     fn new(rules: &Routing) -> Self {
         // Only the last `limit` admitted requests decide whether a rank is full.
-        let limit =
+        let kept =
             if rules.rate_count == RateCount::Admitted { rules.limit_rpm as usize } else { usize::MAX };
-        Self { count: rules.rate_count, limit, rates: FxHashMap::default() }
+        Self { count: rules.rate_count, kept, rates: FxHashMap::default() }
     }
 
     fn none_yet(&self) -> Rate {
         match self.count {
             RateCount::Tumbling => Rate::Tumbling { minute: 0, seen: 0 },
-            RateCount::Admitted | RateCount::Arrivals => {
-                Rate::Sliding { keep: self.limit, times: VecDeque::new() }
-            }
+            RateCount::Admitted | RateCount::Arrivals => Rate::Sliding(VecDeque::new()),
         }
     }
 
@@ -587,16 +645,17 @@ impl Rates {
 /// Requests counted in one scope.
 #[derive(Clone, Debug)]
 enum Rate {
-    /// The times in (t - 60 s, t], the last `keep` of them.
-    Sliding { keep: usize, times: VecDeque<SimTime> },
+    /// The times in (t - 60 s, t], the last ones of them.
+    Sliding(VecDeque<SimTime>),
     /// The count in one calendar minute.
     Tumbling { minute: u64, seen: u32 },
 }
 
 impl Rate {
+    #[inline(always)]
     fn seen(&mut self, now: SimTime) -> u32 {
         match self {
-            Self::Sliding { times, .. } => {
+            Self::Sliding(times) => {
                 while times.front().is_some_and(|time| now.since(*time) >= Span::MINUTE) {
                     times.pop_front();
                 }
@@ -607,10 +666,12 @@ impl Rate {
         }
     }
 
-    fn record(&mut self, now: SimTime) {
+    /// Counts a request; of a sliding rate the last `kept` are remembered.
+    #[inline(always)]
+    fn record(&mut self, now: SimTime, kept: usize) {
         match self {
-            Self::Sliding { keep, times } => {
-                if times.len() == *keep {
+            Self::Sliding(times) => {
+                if times.len() == kept {
                     times.pop_front();
                 }
                 times.push_back(now);

@@ -33,8 +33,8 @@ pub struct Step {
     pub expiry: SimTime,
 }
 
-/// The steps on one edge, deepest first.
-type Steps = SmallVec<[Step; 2]>;
+/// The steps on one edge, deepest first: as many as one cache line has room for, seldom more.
+type Steps = SmallVec<[Step; 3]>;
 
 /// What a store answers at later and later moments: ever shallower depths, each until its expiry.
 pub type Answers = SmallVec<[Step; 4]>;
@@ -69,12 +69,15 @@ pub struct Store {
     notes: Option<Box<Notes>>,
 }
 
-/// What one scope holds on an edge; nothing, if there are no steps.
+/// What one scope holds on an edge; nothing, if there are no steps. One cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Held {
     scope: Scope,
     steps: Steps,
 }
+
+const _: () = assert!(size_of::<Held>() == 64);
 
 /// Edges are numbered from 0 up; what takes room behind them, from the last number down.
 const MOST_EDGES: u32 = 1 << 31;
@@ -99,6 +102,7 @@ impl Store {
 
     /// The deepest live depth on the path to `at`, 0 if there is none. A covering store answers with a depth
     /// up to which everything is alive, not yet floored to a boundary; any other only where the reader looks.
+    #[inline(always)]
     pub fn read(
         &self,
         tree: &PrefixTree,
@@ -145,6 +149,7 @@ impl Store {
     }
 
     /// Stores the boundary at `at` (and, if this store covers, all before it) until at least `expiry`.
+    #[inline(always)]
     pub fn write(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
         self.note(Touched::Used(scope, at));
         for PathStep { edge, leave, start } in tree.path(at) {
@@ -152,9 +157,10 @@ impl Store {
             if depth > start {
                 let covers = self.covers;
                 let steps = self.room(scope, edge, now);
-                let covered = if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
-                if covered {
-                    // Expiries never fall towards the root: what covers this edge covers the rest of the path.
+                let lived_as_long =
+                    if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
+                if lived_as_long {
+                    // Expiries never fall towards the root: neither does the rest of the path live longer now.
                     break;
                 }
             }
@@ -337,17 +343,27 @@ impl Store {
     }
 
     /// Where a scope's steps on an edge stand or will stand, without dead ones.
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
+        let index = edge.0 as usize;
+        if self.first.get(index).is_none_or(|held| held.scope != scope) {
+            return self.make_room(scope, edge, now);
+        }
+        let steps = &mut self.first[index].steps;
+        drop_dead(steps, now);
+        steps
+    }
+
+    /// The same for a scope that is not the first on an edge, or not yet.
+    fn make_room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
         let index = edge.0 as usize;
         let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry < now);
         if index >= self.first.len() && edge.0 < MOST_EDGES {
             self.first.resize(index + 1, Held { scope, steps: Steps::new() });
         }
-        let held = self.first.get(index).map(|held| held.scope == scope || is_dead(&held.steps));
-        if held == Some(true) {
+        // A place is free for the next scope as soon as all in it is dead.
+        if self.first.get(index).is_some_and(|held| is_dead(&held.steps)) {
             let Held { scope: holder, steps } = &mut self.first[index];
-            // A place is free for the next scope as soon as all in it is dead.
             if *holder != scope {
                 *steps = self.others.remove(&(scope, edge)).unwrap_or_default();
                 *holder = scope;
@@ -361,6 +377,7 @@ impl Store {
     }
 
     /// Frees what is dead, so that memory follows what is alive.
+    #[inline]
     fn sweep(&mut self, now: SimTime) {
         if self.others.len() > 2 * self.kept + 64 {
             self.others.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
@@ -385,7 +402,7 @@ fn renewed(old: SimTime, new: SimTime) -> SimTime {
     old.max(new)
 }
 
-/// Inserts a step into a staircase; true if it was covered already.
+/// Inserts a step into a staircase; true if a part of it, however short, lived as long before.
 #[inline]
 fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     #[cfg(test)]
@@ -404,7 +421,7 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
             (true, false) if depth == only.depth => return true,
             (true, false) if expiry == only.expiry => {
                 only.depth = depth;
-                return false;
+                return true;
             }
             _ => {}
         }
@@ -422,6 +439,7 @@ fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     }
     let dominated = steps[position..].iter().take_while(|step| step.expiry <= expiry).count();
     let step = Step { depth, expiry };
+    let lived_as_long = steps.last().is_some_and(|latest| latest.expiry >= expiry);
     if dominated == 0 {
         steps.insert(position, step);
     } else {
@@ -430,7 +448,7 @@ fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     if dominated > 1 {
         drop(steps.drain(position + 1..position + dominated));
     }
-    false
+    lived_as_long
 }
 
 /// Inserts or renews one boundary; never covers what lies before it.

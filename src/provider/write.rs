@@ -244,6 +244,7 @@ impl Write {
     }
 
     /// The deepest boundary at or before `depth`, in visible tokens, of prompts that were written to that depth.
+    #[inline(always)]
     pub fn boundary(&self, depth: Tokens) -> Tokens {
         match self.semantics {
             Semantics::PartialPrefix | Semantics::FirstTokens => {
@@ -255,6 +256,7 @@ impl Write {
     }
 
     /// The depths a request writes to. A boundary below the minimum could never be read, and is not written.
+    #[inline(always)]
     pub fn depths(&self, body: &Stored, marks: &[Mark]) -> Depths {
         let end = body.tokens();
         let is_stored = |depth: &Tokens| self.boundary(*depth) >= self.min_tokens;
@@ -269,6 +271,7 @@ impl Write {
     }
 
     /// The body that a prompt stores, with `answered` as the place behind its answer.
+    #[inline(always)]
     pub fn stored(&self, prompt: &Prompt, output: Tokens, answered: Option<Cursor>) -> Stored {
         let Prompt { shareable, unique_tail, .. } = *prompt;
         match (self.body, answered) {
@@ -315,6 +318,7 @@ impl Write {
 
     /// Where a request looks for boundaries: at its own breakpoints and, by look-back, at the ends of its earlier
     /// messages.
+    #[inline(always)]
     pub fn readable(&self, marks: &[Mark]) -> Readable {
         if self.semantics != Semantics::Breakpoints {
             return Readable::Everywhere;
@@ -334,12 +338,14 @@ impl Write {
     }
 
     /// The deepest of these boundaries; 0 if there is none.
+    #[inline(always)]
     pub fn deepest(&self, depths: &[Tokens]) -> Tokens {
         depths.iter().map(|depth| self.boundary(*depth)).max().unwrap_or(0)
     }
 
     /// The places at these depths of a body whose boundaries a later prompt can read: nobody can reach a single
     /// boundary inside a tail that only this body has.
+    #[inline(always)]
     pub fn places(&self, tree: &PrefixTree, body: &Stored, depths: &[Tokens]) -> Places {
         let shareable = body.shareable;
         if let [depth] = depths
@@ -364,6 +370,7 @@ impl Write {
     /// report step, nothing below the minimum.
     ///
     /// Boundaries are held in visible tokens here, so that subtracting the hidden ones is already done.
+    #[inline(always)]
     pub fn report(&self, boundary: Tokens, prompt: Tokens) -> Tokens {
         let resumable = boundary.min(prompt.saturating_sub(u32::from(self.computes_last_token)));
         let reported = resumable - resumable % self.report_step;

@@ -4,7 +4,7 @@
 //! cause, so that the causes add up exactly to `prompt - cached`. Every set is a [`Store`] that never forgets.
 
 use crate::client::request::Request;
-use crate::prompt::{PrefixTree, Prompt};
+use crate::prompt::{EdgeId, PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect, Found};
 use crate::provider::routing::MachineId;
 use crate::provider::store::{Answers, Scope, Store};
@@ -181,6 +181,12 @@ impl Ledger {
     /// What a request would be told that found its path alive down to this depth.
     pub fn report(&self, depth: Tokens, access: &Access) -> Tokens {
         self.rules.report(self.rules.boundary(depth), access.prompt.tokens())
+    }
+
+    /// Which sets have anything on an edge.
+    pub fn holds(&self, edge: EdgeId) -> [bool; 7] {
+        let Self { sent, written, in_partition, by_key, visible, here, perfectly_routed, .. } = self;
+        [sent, written, in_partition, by_key, visible, here, perfectly_routed].map(|set| set.holds(edge))
     }
 
     /// Notes what a request sends and will store, at its arrival.

@@ -68,6 +68,8 @@ pub struct Checker {
 pub struct Source {
     /// Its name, as the user wrote it.
     pub file: Rc<str>,
+    /// Whether it has a call a line, rather than one in all.
+    pub has_lines: bool,
     /// Whether its calls say everything that was sent beside the text: a transcript does not.
     pub has_settings: bool,
 }
@@ -76,7 +78,7 @@ impl Source {
     /// A file of some form.
     pub fn new(file: &str, kind: LogKind) -> Self {
         let has_settings = matches!(kind, LogKind::Request | LogKind::Log | LogKind::Gateway);
-        Self { file: file.into(), has_settings }
+        Self { file: file.into(), has_lines: kind != LogKind::Request, has_settings }
     }
 }
 
@@ -103,9 +105,11 @@ impl Checker {
             self.renderer = Renderer::new(self.options.vocabulary, self.options.message_overhead);
         }
         self.calls += 1;
-        let rendered = call.body.as_ref().map_or(Rendered::default(), |body| self.renderer.render(body));
+        let whole = call.body.as_ref().filter(|_| !call.continues);
+        let rendered = whole.map_or(Rendered::default(), |body| self.renderer.render(body));
         let contract = self.contracts.of(call.settings.prefix.get("model").map(String::as_str));
-        let place = Place { file: source.file.clone(), line: Some(call.line), path: String::new() };
+        let line = source.has_lines.then_some(call.line);
+        let place = Place { file: source.file.clone(), line, path: String::new() };
         let seen = Seen::new(call, rendered, contract, place, source.has_settings);
         let Self { findings, volatile, tools, keys, sessions, .. } = self;
         let moving = volatile.look(&seen, &self.options);

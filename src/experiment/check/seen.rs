@@ -79,7 +79,10 @@ impl<'a> Seen<'a> {
         place: Place,
         has_settings: bool,
     ) -> Self {
-        let parts = call.body.as_ref().map_or([].as_slice(), |body| body.parts.as_slice());
+        // The end of a prompt alone says nothing of its beginning.
+        let body = call.body.as_ref().filter(|_| !call.continues);
+        let parts = body.map_or([].as_slice(), |body| body.parts.as_slice());
+        let has_settings = has_settings && call.body.is_some();
         let pieces = parts.iter().zip(&rendered.ends).map(|(part, end)| Piece::new(part, *end)).collect();
         let leads = |part: &&Part| matches!(part.role, Role::Tools | Role::Developer);
         let counted = rendered.tokens.len() as Tokens;

@@ -13,7 +13,7 @@ pub fn look(seen: &Seen<'_>, moving: Option<Tokens>, findings: &mut Findings) {
     below_minimum(seen, findings);
     unsupported_retention(seen, findings);
     phases(seen, findings);
-    if seen.has_settings && !seen.parts.is_empty() {
+    if seen.has_settings {
         implicit_retention(seen, findings);
         no_reasoning(seen, findings);
         marks(seen, moving, findings);
@@ -47,7 +47,8 @@ fn padding_pays(seen: &Seen<'_>, minimum: Tokens) -> Option<u64> {
 fn implicit_retention(seen: &Seen<'_>, findings: &mut Findings) {
     let provider = seen.provider();
     let chosen = seen.call.settings.retention.is_some();
-    if chosen || !seen.contract.exact || seen.tokens < provider.write.min_tokens {
+    let is_short = !seen.parts.is_empty() && seen.tokens < provider.write.min_tokens;
+    if chosen || !seen.contract.exact || is_short {
         return;
     }
     let Some((applies, longer)) = longer_than_implicit(provider, false) else { return };
@@ -107,7 +108,7 @@ fn no_reasoning(seen: &Seen<'_>, findings: &mut Findings) {
 
 fn marks(seen: &Seen<'_>, moving: Option<Tokens>, findings: &mut Findings) {
     let write = &seen.provider().write;
-    if write.semantics != Semantics::Breakpoints {
+    if write.semantics != Semantics::Breakpoints || seen.parts.is_empty() {
         return;
     }
     let explicit_only = seen.call.settings.explicit_only;
@@ -116,7 +117,7 @@ fn marks(seen: &Seen<'_>, moving: Option<Tokens>, findings: &mut Findings) {
     let chosen = implicit || write.developer_breakpoint && !explicit_only;
     if marks.is_empty() {
         if !chosen && seen.tokens >= write.min_tokens {
-            let words = match explicit_only {
+            let words = match write.implicit_breakpoint {
                 true => "the explicit mode is asked for, and nothing is marked: nothing is cached",
                 false => "this provider stores at marks only, and there are none: nothing is cached",
             };
@@ -151,7 +152,7 @@ fn useless_marks(seen: &Seen<'_>, marks: &[usize], findings: &mut Findings) {
     for part in marks {
         let (path, end) = (&seen.parts[*part].path, seen.pieces[*part].end);
         let words = match () {
-            () if path == "instructions" => "top-level `instructions` carry no mark".to_string(),
+            () if path.starts_with("instructions") => "top-level `instructions` carry no mark".to_string(),
             () if end < minimum => format!("a mark at token {end}, and below {minimum} nothing is stored"),
             () => continue,
         };

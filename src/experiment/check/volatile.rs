@@ -102,10 +102,12 @@ impl Volatile {
         changed: Option<bool>,
         options: &Options,
     ) -> Tokens {
-        let Part { path, role, content, .. } = &seen.parts[part];
-        let Content::Text(text) = content else { return seen.start(part) };
+        let Part { path, role, content, opens_message, .. } = &seen.parts[part];
+        let overhead = if *opens_message { options.message_overhead } else { 0 };
+        let start = seen.start(part) + overhead;
+        let Content::Text(text) = content else { return start };
         let known = self.found.entry((shape(path), found.kind)).or_insert_with(|| {
-            let depth = seen.start(part) + tokens_before(text, found.start, options);
+            let depth = start + tokens_before(text, found.start, options);
             let place = seen.place.at(path);
             let mut finding = Finding { count: 0, ..Finding::new(Rule::VolatileHead, place, "") };
             finding.depth = seen.depth(depth);
@@ -116,8 +118,8 @@ impl Volatile {
         known.again += u64::from(changed.is_some());
         known.changed += u64::from(changed == Some(true));
         // Near enough where nobody asks for more: the share of the text before it.
-        let inside = u64::from(seen.pieces[part].end - seen.start(part));
-        seen.start(part) + (inside * found.start as u64 / text.len().max(1) as u64) as Tokens
+        let inside = u64::from(seen.pieces[part].end - start);
+        start + (inside * found.start as u64 / text.len().max(1) as u64) as Tokens
     }
 
     /// What it comes to.

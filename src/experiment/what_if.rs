@@ -1,0 +1,329 @@
+//! What if: a user's own traffic under the choices it was sent with, and under others; and first of all whether the
+//! simulator gives what was billed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use toml::Value;
+
+use crate::error::{Error, Result};
+use crate::experiment::check::contract::Contracts;
+use crate::experiment::metrics::Row;
+use crate::experiment::run::replicate;
+use crate::experiment::scenario::{Change, Loaded};
+use crate::input::log::Log;
+use crate::simulation::outcome::Outcome;
+use crate::units::Tokens;
+
+/// Other choices than those of the log.
+#[derive(Clone, Debug)]
+pub struct WhatIf {
+    /// As the user wrote them.
+    pub name: String,
+    /// What they change in the scenario.
+    pub changes: Vec<Change>,
+    /// Whether the log's own explicit breakpoints stay.
+    keeps_marks: bool,
+}
+
+impl WhatIf {
+    /// Nothing else than what was sent.
+    pub fn actual() -> Self {
+        Self { name: "actual".into(), changes: Vec::new(), keeps_marks: true }
+    }
+
+    /// Reads `key=buckets(8)`, `retention=24h`, `breakpoints=after-system`, `provider=openai-5.6`, or any `path=value` of a
+    /// scenario; several with `;` between them.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut what_if = Self { name: text.to_string(), ..Self::actual() };
+        for choice in text.split(';').map(str::trim) {
+            let origin = format!("--what-if {choice}");
+            let wrong = |message: String| Error::input(&origin, message);
+            let (name, value) =
+                choice.split_once('=').map(|(name, value)| (name.trim(), value.trim())).ok_or_else(|| {
+                    wrong(
+                        "write NAME=VALUE, such as key=buckets(8), retention=24h or breakpoints=after-system"
+                            .into(),
+                    )
+                })?;
+            match name {
+                "key" => what_if.changes.extend(key(value, &origin).map_err(wrong)?),
+                "retention" => what_if.changes.push(Change::new("client.retention", value, &origin)),
+                "provider" => what_if.changes.push(Change::new("provider.profile", value, &origin)),
+                "breakpoints" => {
+                    what_if.keeps_marks = false;
+                    let marked = breakpoints(value).map_err(wrong)?;
+                    what_if.changes.push(Change::new("client.breakpoints", marked, &origin));
+                }
+                _ => {
+                    let change = Change::parse(choice)
+                        .map_err(|_| wrong(format!("`{name}` is no path of a scenario")))?;
+                    what_if.changes.push(Change { origin, ..change });
+                }
+            }
+        }
+        Ok(what_if)
+    }
+}
+
+/// What `key=...` means: a strategy, perhaps with the number of buckets and what assigns them.
+fn key(text: &str, origin: &str) -> std::result::Result<Vec<Change>, String> {
+    const STRATEGIES: [(&str, &str); 8] = [
+        ("none", "none"),
+        ("constant", "constant"),
+        ("recorded", "recorded"),
+        ("session", "per_session"),
+        ("per_session", "per_session"),
+        ("call", "per_call"),
+        ("per_call", "per_call"),
+        ("buckets", "buckets"),
+    ];
+    let (name, inside) = match text.split_once('(') {
+        Some((name, inside)) => (name.trim(), Some(inside.strip_suffix(')').ok_or("lacks a `)`")?)),
+        None => (text, None),
+    };
+    let Some((_, strategy)) = STRATEGIES.iter().find(|(word, _)| *word == name) else {
+        let known: Vec<_> = STRATEGIES.iter().map(|(word, _)| *word).collect();
+        return Err(format!("`{name}` is no keying strategy here: {}, such as buckets(8)", known.join(", ")));
+    };
+    let mut changes = vec![Change::new("client.key.strategy", *strategy, origin)];
+    match (*strategy, inside) {
+        ("buckets", Some(inside)) => {
+            let (count, assign) =
+                inside.split_once(',').map_or((inside, None), |(count, by)| (count, Some(by.trim())));
+            let count = count.trim().parse::<i64>().map_err(|_| "write how many buckets: buckets(8)")?;
+            changes.push(Change::new("client.key.buckets", count, origin));
+            changes.push(Change::new("client.key.assign", assign.unwrap_or("session"), origin));
+        }
+        ("buckets", None) => return Err("write how many buckets: buckets(8)".into()),
+        (_, Some(_)) => return Err(format!("`{name}` takes nothing in brackets")),
+        (_, None) => (),
+    }
+    Ok(changes)
+}
+
+/// What `breakpoints=...` means: segments that are marked, joined by `+`; `none` takes all marks away.
+fn breakpoints(text: &str) -> std::result::Result<Value, String> {
+    let marked = text.split('+').map(str::trim).filter(|word| *word != "none").map(|word| match word {
+        "after-system" | "developer" => Ok(Value::from("developer")),
+        "last-message" | "message" => Ok(Value::from("message")),
+        _ => Err(format!(
+            "`{word}` is no place to mark: after-system, last-message, both with a + between, or none"
+        )),
+    });
+    marked.collect::<std::result::Result<Vec<_>, _>>().map(Value::Array)
+}
+
+/// A log, ready to be played.
+pub struct Replay {
+    log: Log,
+    /// What the log itself says of how it was sent, and the flags.
+    changes: Vec<Change>,
+    /// What to know of it.
+    pub notes: Vec<String>,
+}
+
+/// One way of sending the log's calls, played.
+pub struct Variant {
+    /// What was chosen.
+    pub what_if: WhatIf,
+    /// The scenario.
+    pub loaded: Loaded,
+    /// Its replications.
+    pub rows: Vec<Row>,
+}
+
+/// The simulated `cached_tokens` beside those of the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Validation {
+    /// Calls of the log whose `cached_tokens` are known.
+    pub compared: u64,
+    /// Comparisons: calls times replications.
+    pub comparisons: u64,
+    /// Of them, those in which the simulator gives the very number.
+    pub exact: u64,
+    /// Sum of simulated minus logged.
+    pub error_tokens: i64,
+    /// Sum of the distances.
+    pub distance_tokens: u64,
+    /// The largest distance, with its line, and what was logged and simulated there.
+    pub worst: Option<(u64, Tokens, Tokens)>,
+    /// Sums over the calls compared: tokens of prompts as logged, cached as logged, cached as simulated.
+    pub sums: [u64; 3],
+}
+
+impl Validation {
+    /// The share of comparisons in which the simulator gives the very number.
+    pub fn exact_share(&self) -> f64 {
+        self.exact as f64 / self.comparisons.max(1) as f64
+    }
+
+    /// Simulated minus logged, on average.
+    pub fn mean_error(&self) -> f64 {
+        self.error_tokens as f64 / self.comparisons.max(1) as f64
+    }
+
+    /// The distance on average.
+    pub fn mean_distance(&self) -> f64 {
+        self.distance_tokens as f64 / self.comparisons.max(1) as f64
+    }
+
+    /// Token hit ratios: as logged, and as simulated.
+    pub fn hit_ratios(&self) -> [f64; 2] {
+        [self.sums[1], self.sums[2]].map(|cached| cached as f64 / self.sums[0].max(1) as f64)
+    }
+
+    fn compare(&mut self, line: u64, logged: Tokens, outcome: &Outcome) {
+        let (simulated, distance) = (outcome.cached, logged.abs_diff(outcome.cached));
+        self.comparisons += 1;
+        self.exact += u64::from(distance == 0);
+        self.error_tokens += i64::from(simulated) - i64::from(logged);
+        self.distance_tokens += u64::from(distance);
+        let sums = [outcome.prompt, logged, simulated].map(u64::from);
+        self.sums.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
+        if self.worst.is_none_or(|(_, logged, simulated)| distance > logged.abs_diff(simulated))
+            && distance > 0
+        {
+            self.worst = Some((line, logged, simulated));
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.comparisons += other.comparisons;
+        self.exact += other.exact;
+        self.error_tokens += other.error_tokens;
+        self.distance_tokens += other.distance_tokens;
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum += more);
+        let distance =
+            |worst: &Option<(u64, Tokens, Tokens)>| worst.map_or(0, |(_, one, other)| one.abs_diff(other));
+        if distance(&other.worst) > distance(&self.worst) {
+            self.worst = other.worst;
+        }
+    }
+}
+
+impl Replay {
+    /// A log under the contract of its model, or of the profile that was named; `flags` are laid over that.
+    pub fn new(log: Log, contracts: &mut Contracts, flags: &[Change]) -> Self {
+        let mut notes = log.notes.clone();
+        let models: BTreeSet<_> = log.groups.iter().filter_map(|group| group.prefix.get("model")).collect();
+        let contract = contracts.of(models.first().map(|model| model.as_str()));
+        if models.len() > 1 {
+            notes.push(format!(
+                "{} models are in this log, and nothing is shared across them; all are played and priced as {}",
+                models.len(),
+                contract.provider.model
+            ));
+        }
+        let provider = &contract.provider;
+        let mut changes = vec![
+            Change::new("client.key.strategy", "recorded", "the log"),
+            Change::new("client.workload.log.trace.file.path", log.path.display().to_string(), "the log"),
+            Change::new("provider.profile", provider.profile.as_str(), "the log"),
+            Change::new("provider.model", provider.model.as_str(), "the log"),
+        ];
+        let asked: BTreeSet<_> = log.calls.iter().map(|call| &call.retention).collect();
+        match asked.into_iter().collect::<Vec<_>>().as_slice() {
+            [Some(policy)] if provider.policy(Some(policy), false).is_ok() => {
+                changes.push(Change::new("client.retention", policy.as_str(), "the log"));
+            }
+            [None] => (),
+            _ => notes.push(
+                "not every call asks for the same retention that the profile knows: all are played with its default".into(),
+            ),
+        }
+        changes.extend(flags.iter().cloned());
+        Self { log, changes, notes }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The log under other choices, ready to run.
+    pub fn scenario(&self, what_if: &WhatIf) -> Result<Loaded> {
+        let own_provider = what_if.changes.iter().any(|change| change.path.to_string() == "provider.profile");
+        // Another provider has other models, and perhaps not the retention of this one.
+        let is_kept = |change: &&Change| {
+            let path = change.path.to_string();
+            !(own_provider
+                && change.origin == "the log"
+                && (path == "provider.model" || path == "client.retention"))
+        };
+        let changes: Vec<_> = self.changes.iter().filter(is_kept).chain(&what_if.changes).cloned().collect();
+        let records: Arc<[_]> = self.log.records(what_if.keeps_marks).into();
+        Loaded::from_log("replay", records, &changes)
+    }
+
+    /// What was logged as cached, by line.
+    pub fn logged(&self) -> FxHashMap<u64, Tokens> {
+        let calls = self.log.calls.iter();
+        calls.filter_map(|call| Some((call.line, call.usage.cached_tokens?))).collect()
+    }
+}
+
+/// Plays a scenario with every seed, and lays what it reads beside what was `logged`, by line.
+pub fn play(
+    what_if: WhatIf,
+    loaded: Loaded,
+    logged: &FxHashMap<u64, Tokens>,
+) -> Result<(Variant, Validation)> {
+    let seeds: Vec<_> = (0..loaded.scenario.seeds).collect();
+    let played = seeds.par_iter().map(|seed| {
+        let mut compared = Validation::default();
+        let report = replicate(&loaded, *seed, |outcome| {
+            if let Some(cached) = logged.get(&outcome.line) {
+                compared.compare(outcome.line, *cached, outcome);
+            }
+        })?;
+        Ok((report.row, compared))
+    });
+    let played: Vec<_> = played.collect::<Result<_>>()?;
+    let mut validation = Validation { compared: logged.len() as u64, ..Validation::default() };
+    played.iter().for_each(|(_, compared)| validation.add(compared));
+    let rows = played.into_iter().map(|(row, _)| row).collect();
+    Ok((Variant { what_if, loaded, rows }, validation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_as_they_are_meant() {
+        let changes = |text: &str| -> Vec<String> {
+            let changes = WhatIf::parse(text).unwrap().changes;
+            changes.iter().map(|change| format!("{}={}", change.path, change.value)).collect()
+        };
+        let buckets =
+            ["client.key.strategy=\"buckets\"", "client.key.buckets=8", "client.key.assign=\"session\""];
+        assert_eq!(changes("key=buckets(8)"), buckets);
+        assert_eq!(changes("key=buckets(8, round_robin)")[2], "client.key.assign=\"round_robin\"");
+        assert_eq!(
+            changes("key = session; retention=24h"),
+            ["client.key.strategy=\"per_session\"", "client.retention=\"24h\""]
+        );
+        assert_eq!(
+            changes("breakpoints=after-system+last-message"),
+            ["client.breakpoints=[\"developer\", \"message\"]"]
+        );
+        assert_eq!(changes("breakpoints=none"), ["client.breakpoints=[]"]);
+        assert_eq!(changes("provider.routing.limit_rpm=30"), ["provider.routing.limit_rpm=30"]);
+        for wrong in [
+            "",
+            "key",
+            "key=bucket(8)",
+            "key=buckets",
+            "key=buckets(x)",
+            "key=none(3)",
+            "breakpoints=there",
+            "=3",
+        ] {
+            let error = WhatIf::parse(wrong).expect_err(wrong).to_string();
+            assert!(error.starts_with("--what-if") && !error.contains('\n'), "{error}");
+        }
+    }
+}

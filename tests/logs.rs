@@ -1,0 +1,301 @@
+//! A user's own requests: `diff` of two and of a log, `replay` with its validation and its what-ifs.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use cachecast::input::call::{Body, Part, Role};
+use cachecast::input::render::{MESSAGE_OVERHEAD, Rendered, Renderer, Vocabulary};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn cachecast(folder: &Path, arguments: &[&str]) -> Output {
+    Command::cargo_bin("cachecast").unwrap().current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn answer(folder: &Path, arguments: &[&str]) -> Value {
+    let output = cachecast(folder, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Fails with one line, exit code 2 and nothing on stdout.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = cachecast(folder, arguments);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// A text of so many tokens: the word is one token wherever it stands.
+fn tokens(count: usize) -> String {
+    " one".repeat(count)
+}
+
+/// A body whose only message has so many tokens, its overhead included.
+fn body(message: &str) -> String {
+    json!({ "model": "gpt-5.2", "input": [{ "role": "user", "content": message }] }).to_string()
+}
+
+fn rendered(message: &str) -> Rendered {
+    let part = Part { opens_message: true, ..Part::text("input", Role::User, message) };
+    Renderer::new(Vocabulary::O200kBase, MESSAGE_OVERHEAD).render(&Body { parts: vec![part] })
+}
+
+#[test]
+fn diff_gives_the_lengths_and_tiers_of_the_hand_cases() {
+    let folder = TempDir::new().unwrap();
+    let overhead = MESSAGE_OVERHEAD as usize;
+    let of_length = |name: &str, count: usize| {
+        let text = tokens(count - overhead);
+        assert_eq!(rendered(&text).tokens.len(), count, "the test's own count");
+        write(folder.path(), name, &body(&text));
+    };
+    for (name, count) in [
+        ("a1500", 1_500),
+        ("a1710", 1_710),
+        ("a1905", 1_905),
+        ("a1023", 1_023),
+        ("a1024", 1_024),
+        ("a1152", 1_152),
+    ] {
+        of_length(name, count);
+    }
+    let changed = tokens(47 - overhead) + " two" + &tokens(1_500 - 48);
+    write(folder.path(), "changed", &body(&changed));
+    // Earlier, later, kind, prefix, cached by the rule alone.
+    let cases = [
+        ("a1500", "a1500", "identical", 1_500, 1_408),
+        ("a1500", "a1710", "extension", 1_500, 1_408),
+        ("a1710", "a1905", "extension", 1_710, 1_664),
+        ("a1905", "a1710", "truncation", 1_710, 1_664),
+        ("a1500", "changed", "mutation", 47, 0),
+        ("a1023", "a1500", "extension", 1_023, 0),
+        ("a1024", "a1500", "extension", 1_024, 1_024),
+        ("a1152", "a1500", "extension", 1_152, 1_152),
+    ];
+    for (earlier, later, kind, prefix, documented) in cases {
+        let said = answer(folder.path(), &["diff", earlier, later, "--json", "--provider", "openai-classic"]);
+        let found = (&said["kind"], &said["prefix_tokens"], &said["documented_tokens"]);
+        assert_eq!(found, (&json!(kind), &json!(prefix), &json!(documented)), "{earlier} {later}");
+        assert_eq!(said["first_difference"]["token"], json!(prefix));
+        let (tier, more) = (&said["next_tier_tokens"], &said["tokens_to_next_tier"]);
+        // 75 hidden tokens stand before the prompt: boundaries lie 75 before the multiples of 128.
+        let depth = more.as_u64().unwrap() + prefix as u64;
+        assert!(tier.as_u64().unwrap() <= depth && (depth + 75).is_multiple_of(128), "{said}");
+    }
+}
+
+#[test]
+fn diff_names_the_value_in_which_prompts_part_whatever_the_language() {
+    let folder = TempDir::new().unwrap();
+    let with = |text: &str, tool: &str| {
+        let tools = json!([{ "type": "function", "name": tool, "parameters": {} }]);
+        let content =
+            json!([{ "type": "input_text", "text": "Grüße 🎉" }, { "type": "input_text", "text": text }]);
+        json!({ "tools": tools, "instructions": "你好", "input": [{ "role": "user", "content": content }] })
+            .to_string()
+    };
+    write(folder.path(), "one", &with("naïve 👩‍👩‍👧 end", "alpha"));
+    write(folder.path(), "other", &with("naïve 👩‍👩‍👦 end", "alpha"));
+    write(folder.path(), "tool", &with("naïve 👩‍👩‍👧 end", "beta"));
+    write(folder.path(), "empty", r#"{"model": "gpt-5.2", "input": []}"#);
+    let path = |one: &str, other: &str| {
+        let said = answer(folder.path(), &["diff", one, other, "--json"]);
+        (said["kind"].clone(), said["first_difference"]["later"]["path"].clone())
+    };
+    assert_eq!(path("one", "other"), (json!("mutation"), json!("input[0].content[1].text")));
+    assert_eq!(path("one", "tool"), (json!("mutation"), json!("tools[0]")));
+    assert_eq!(path("empty", "empty"), (json!("identical"), Value::Null));
+    let said = answer(folder.path(), &["diff", "one", "other", "--json", "--show-text"]);
+    let text = said["text"][0][1].as_str().unwrap();
+    assert!(text.contains("end"), "{text}");
+}
+
+#[test]
+fn settings_that_differ_leave_nothing_in_common() {
+    let folder = TempDir::new().unwrap();
+    let with = |model: &str| json!({ "model": model, "input": tokens(2_000) }).to_string();
+    write(folder.path(), "one", &with("gpt-5.2"));
+    write(folder.path(), "other", &with("gpt-5.4"));
+    let said = answer(folder.path(), &["diff", "one", "other", "--json"]);
+    assert_eq!((&said["settings"], &said["prefix_tokens"]), (&json!(["model"]), &json!(0)));
+}
+
+/// A conversation's request: instructions, then messages of user and assistant by turns.
+fn request(instructions: &str, messages: &[String], key: &str) -> Value {
+    let roles = ["user", "assistant"].into_iter().cycle();
+    let input: Vec<_> =
+        roles.zip(messages).map(|(role, text)| json!({ "role": role, "content": text })).collect();
+    json!({ "model": "gpt-5.2", "instructions": instructions, "input": input, "prompt_cache_key": key })
+}
+
+/// Words of a session and turn, as many as asked for.
+fn words(session: usize, turn: usize, count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, word| {
+        write!(text, " s{session}t{turn}w{}", (session * 31 + turn * 7 + word * word) % 97).unwrap();
+        text
+    })
+}
+
+/// A log of some sessions, and the `cached_tokens` that one machine with a lifetime of 300 s gives: the law, by a scan
+/// over all earlier requests.
+fn log_with_usage() -> (String, usize) {
+    let mut renderer = Renderer::new(Vocabulary::O200kBase, MESSAGE_OVERHEAD);
+    let (mut lines, mut sent): (String, Vec<(u64, Vec<u32>)>) = (String::new(), Vec::new());
+    let mut histories = vec![Vec::new(); 4];
+    let mut hits = 0;
+    for call in 0..60u64 {
+        let session = (call * 7 % 4) as usize;
+        // Rests of up to 400 s: some boundaries die.
+        let time = 1_760_000_000 + call * 60 + (call / 9) * 400;
+        let history: &mut Vec<String> = &mut histories[session];
+        let turn = history.len();
+        history.push(words(session, turn, 120));
+        if call % 11 == 10 {
+            history[0] += " edited";
+        }
+        let instructions = tokens(if session == 3 { 2_000 } else { 1_200 });
+        let sent_body = request(&instructions, history, &format!("key-{session}"));
+        let parts =
+            std::iter::once(Part { opens_message: true, ..Part::text("", Role::Developer, &instructions) });
+        let spoken = history.iter().enumerate().map(|(at, text)| {
+            let role = if at % 2 == 0 { Role::User } else { Role::Assistant };
+            Part { opens_message: true, ..Part::text("", role, text) }
+        });
+        let tokens = renderer.render(&Body { parts: parts.chain(spoken).collect() }).tokens;
+        let shared = |other: &[u32]| other.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        let alive = sent.iter().filter(|(at, _)| time - at <= 300);
+        let depth = alive.map(|(_, other)| shared(other)).max().unwrap_or(0);
+        let boundary = ((depth + 75) / 128 * 128).saturating_sub(75).min(tokens.len() - 1);
+        let cached = if boundary / 128 * 128 >= 1_024 { boundary / 128 * 128 } else { 0 };
+        hits += usize::from(cached > 0);
+        let usage = json!({
+            "input_tokens": tokens.len(), "output_tokens": 40, "input_tokens_details": { "cached_tokens": cached }
+        });
+        let line =
+            json!({ "time": time, "session": format!("s{session}"), "request": sent_body, "usage": usage });
+        writeln!(lines, "{line}").unwrap();
+        history.push(words(session, turn + 1, 40));
+        sent.push((time, tokens));
+    }
+    (lines, hits)
+}
+
+/// The provider of that log.
+const ONE_MACHINE: [&str; 8] = [
+    "--lifetime",
+    "300s",
+    "--set",
+    "provider.routing.machines=1",
+    "--set",
+    "provider.write.visible=arrival",
+    "--set",
+    "provider.latency.noise_sigma=0.0",
+];
+
+#[test]
+fn a_replay_gives_what_the_law_gives_and_says_so_first() {
+    let folder = TempDir::new().unwrap();
+    let (lines, hits) = log_with_usage();
+    assert!((20..55).contains(&hits), "{hits} hits: the traffic must tell");
+    write(folder.path(), "log.jsonl", &lines);
+    let replay = |more: &[&str]| {
+        let arguments =
+            [&["replay", "log.jsonl", "--format", "json", "--quiet"], &ONE_MACHINE[..], more].concat();
+        answer(folder.path(), &arguments)
+    };
+    let said = replay(&["--what-if", "key=call", "--what-if", "provider.retention.lifetime.in_memory=3600s"]);
+    let validation = &said["validation"];
+    assert_eq!((&validation["calls"], &validation["exact_share"]), (&json!(60), &json!(1)), "{validation}");
+    assert_eq!(validation["worst"], Value::Null);
+    let ratio =
+        |variant: usize| said["variants"][variant]["metrics"]["token_hit_ratio"]["mean"].as_f64().unwrap();
+    assert_eq!(said["variants"][1]["what_if"], json!("key=call"));
+    assert!((ratio(0) - validation["token_hit_ratio"]["logged"].as_f64().unwrap()).abs() < 1e-9);
+    assert!(ratio(2) > ratio(0), "a longer lifetime gains");
+    // One machine: a key of its own for each call steers nowhere else.
+    assert_eq!(ratio(1), ratio(0));
+    // Another provider does not explain this log, and that is said.
+    let output = cachecast(
+        folder.path(),
+        &["replay", "log.jsonl", "--provider", "hypothesis-whole-body", "--format", "table"],
+    );
+    assert!(String::from_utf8(output.stdout).unwrap().contains("does not explain the log"));
+}
+
+#[test]
+fn breaks_of_a_log_are_counted_where_they_lie() {
+    let folder = TempDir::new().unwrap();
+    let (lines, _) = log_with_usage();
+    write(folder.path(), "log.jsonl", &lines);
+    let said = answer(folder.path(), &["diff", "log.jsonl", "--json"]);
+    let broken = said["broken"].as_array().unwrap();
+    assert_eq!((said["calls"].clone(), said["first_calls"].clone()), (json!(60), json!(4)));
+    // Every eleventh call edits the first message of its session; the first call of a session breaks nothing.
+    let edits = (0..60).filter(|call| call % 11 == 10).count();
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    assert_eq!((&broken[0]["path"], &broken[0]["role"]), (&json!("input[*].content"), &json!("user")));
+    assert_eq!(broken[0]["breaks"], json!(edits));
+    assert_eq!(said["kinds"]["extension"], json!(60 - 4 - edits));
+}
+
+#[test]
+fn no_text_is_shown_unless_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let secret = "xylophone";
+    let log = |turn: usize| request(secret, &[format!("{secret} {turn}")], secret).to_string();
+    let lines: String = (0..3).map(|turn| {
+        json!({ "time": turn, "session": secret, "request": serde_json::from_str::<Value>(&log(turn)).unwrap() }).to_string() + "\n"
+    }).collect();
+    write(folder.path(), "log.jsonl", &lines);
+    write(folder.path(), "one", &log(1));
+    write(folder.path(), "other", &log(2));
+    let verbs: [&[&str]; 4] = [
+        &["diff", "one", "other"],
+        &["diff", "log.jsonl"],
+        &["replay", "log.jsonl"],
+        &["replay", "log.jsonl", "--requests", "out.csv"],
+    ];
+    for verb in verbs {
+        for format in ["table", "csv", "json", "markdown"] {
+            let output = cachecast(folder.path(), &[verb, &["--format", format]].concat());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            for text in [output.stdout, output.stderr] {
+                assert!(!String::from_utf8(text).unwrap().contains(secret), "{verb:?} {format}");
+            }
+        }
+    }
+    assert!(!std::fs::read_to_string(folder.path().join("out.csv")).unwrap().contains(secret));
+    let shown = cachecast(folder.path(), &["diff", "one", "other", "--show-text", "--json"]);
+    assert!(String::from_utf8(shown.stdout).unwrap().contains(secret));
+}
+
+#[test]
+fn bad_input_is_refused_in_a_line() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path(), "cut", r#"{"input": [{"role": "user", "con"#);
+    write(folder.path(), "one", &body("hello"));
+    write(folder.path(), "empty.jsonl", "");
+    for (arguments, says) in [
+        (&["diff", "cut", "one"][..], "cut"),
+        (&["diff", "one", "nowhere"], "nowhere"),
+        (&["diff", "one:7", "one"], "one:7"),
+        (&["diff", "empty.jsonl"], "empty.jsonl"),
+        (&["replay", "empty.jsonl"], "empty.jsonl"),
+        (&["replay", "one", "--what-if", "key=bucket"], "--what-if"),
+        (&["replay", "one", "--what-if", "retention=24 hours"], "24 hours"),
+        (&["diff", "one", "one", "--provider", "nobody"], "nobody"),
+    ] {
+        let message = refused(folder.path(), arguments);
+        assert!(message.contains(says), "{arguments:?}: {message}");
+    }
+}
