@@ -1383,7 +1383,7 @@ fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
         let text = format!("{}{word}", "secret ".repeat(1_500));
         format!(
             "{{\"time\": {time}, \"request\": {{\"model\": \"gpt-5.2\", \"prompt_cache_key\": \"hidden\", \"input\": \
-             \"{text}\"}}, \"usage\": {{\"input_tokens_details\": {{\"cached_tokens\": {cached}}}}}}}\n"
+             \"{text}\"}}, \"usage\": {{\"input_tokens\": 1520, \"input_tokens_details\": {{\"cached_tokens\": {cached}}}}}}}\n"
         )
     };
     let log: String =
@@ -1402,7 +1402,7 @@ fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
     let all = format!("{said:?}");
     assert!(all.contains("log.jsonl:2") && !all.contains("secret") && !all.contains("hidden\""), "{all}");
 
-    let bad = Case::new().file("log.jsonl", &format!("{log}no json\n"));
+    let bad = Case::new().file("log.jsonl", format!("{log}no json\n"));
     bad.refuses(&["fit", "log.jsonl"], &["log.jsonl:13: "]);
     let table = Case::new().file("o.csv", LOG);
     table.refuses(&["fit", "o.csv"], &["--scenario: is needed for a table", "--kind usage-table"]);
