@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
 use crate::cli::output::{Format, Table, print, talk};
+use crate::cli::replay::Described;
 use crate::cli::run::skipped_words;
 use crate::cli::{SHIPPED, Verdict, load};
 use crate::error::{Error, Result};
 use crate::experiment::check::finding::Finding;
 use crate::experiment::check::{Checker, Options, Source, scenario};
 use crate::experiment::rule::{Rule, Severity};
-use crate::input::calls::Calls;
+use crate::input::calls::{Calls, LogKind};
 use crate::input::log::LogFormat;
+use crate::input::trace::{Record, TraceReader};
 use crate::units::Tokens;
 
 /// Find what keeps requests from being cached: keys, marks, retention, and what moves in a prompt
@@ -48,6 +50,8 @@ pub struct Check {
     show_text: bool,
     #[command(flatten)]
     logged: Logged,
+    #[command(flatten)]
+    described: Described,
     /// How to print the answer [default: text on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -125,15 +129,25 @@ impl Check {
                 "there is no such file, and no shipped scenario of that name (cachecast list scenarios)";
             return Err(Error::input(file, message));
         }
-        let LogFormat { kind, skip_bad, .. } = self.logged.format();
-        let mut calls = Calls::open(path, kind, skip_bad)?;
-        let source = Source::new(file, calls.kind());
-        while let Some(call) = calls.next_call()? {
-            checker.call(&source, &call);
-        }
+        let LogFormat { kind: forced, skip_bad, .. } = self.logged.format();
+        let kind = forced.map_or_else(|| Calls::detect(path), Ok)?;
+        let source = Source::new(file, kind);
+        let skipped = if kind == LogKind::Trace {
+            let mut trace = TraceReader::open(&self.described.format(file, skip_bad), Path::new(""))?;
+            let mut record = Record::default();
+            while trace.read(&mut record)? {
+                checker.call(&source, &record.call());
+            }
+            trace.skipped().clone()
+        } else {
+            let mut calls = Calls::open(path, forced, skip_bad)?;
+            while let Some(call) = calls.next_call()? {
+                checker.call(&source, &call);
+            }
+            calls.skipped().clone()
+        };
         if !self.quiet {
-            let skipped = calls.skipped();
-            for words in skipped_words(&(skipped.count, skipped.first.clone())) {
+            for words in skipped_words(&(skipped.count, skipped.first)) {
                 talk(&format!("warning: {words}"));
             }
         }

@@ -222,6 +222,7 @@ impl Entry {
             session: self.session,
             key: self.key,
             prompt: self.prompt,
+            head: None,
             settings: Settings {
                 prefix: prefix(self.settings)?,
                 retention: self.retention,

@@ -23,6 +23,8 @@ pub struct Call {
     pub key: Option<String>,
     /// What identifies the whole prompt, where the log has that in place of a body: equal names, equal prompts.
     pub prompt: Option<String>,
+    /// What stands for the first tokens, which routing looks at, where a trace has that in place of a body.
+    pub head: Option<u64>,
     /// What was sent beside the text.
     pub settings: Settings,
     /// What was sent; `None` if the log keeps usage only.

@@ -128,10 +128,9 @@ impl Recording {
         &self.record
     }
 
-    /// The record's prompt. Its routing head is `first256` where the trace has one, else the first block, whatever
-    /// its size: what lies inside a block is not known.
+    /// The record's prompt, with the routing head that the record has.
     pub fn prompt(&self, tree: &mut PrefixTree) -> Prompt {
-        let Record { runs, prompt_tokens, named_tokens, session, first256, line, .. } = &self.record;
+        let Record { runs, prompt_tokens, named_tokens, session, line, .. } = &self.record;
         let offset = match (self.requests.ids(), session) {
             (IdScope::Trace, _) => self.salt,
             (IdScope::Session, Some(session)) => local(session),
@@ -142,10 +141,8 @@ impl Recording {
         // The last block may be filled in part only.
         at.depth = at.depth.min(*named_tokens);
         let mut prompt = tree.prompt(at, prompt_tokens - named_tokens, mix(fold(self.salt, *line)));
-        if let Some(first256) = first256 {
-            prompt.head = digest(first256);
-        } else if let Some(first) = runs.first() {
-            prompt.head = fold(salted(first).content, u64::from(first.piece_tokens));
+        if let Some(head) = self.record.head(salted) {
+            prompt.head = head;
         }
         prompt
     }

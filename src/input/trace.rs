@@ -30,10 +30,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::input::call::{Call, Usage};
 use crate::input::columns::{Columns, PARQUET_MAGIC};
 use crate::input::lines::Lines;
 use crate::input::text_lines::BUFFER;
 use crate::prompt::{Mark, Run};
+use crate::random::{digest, fold};
 use crate::units::{SimTime, Span, Tokens};
 
 /// The most tokens a prompt, an answer or a block may have: sums of two still fit.
@@ -198,6 +200,31 @@ pub struct Record {
     pub first256: Option<String>,
     /// Where segments of the prompt end, shallowest first, where that is known: of a user's log, not of a trace file.
     pub marks: Vec<Mark>,
+}
+
+impl Record {
+    /// What stands for the first tokens, which routing looks at: `first256` where the trace has one, else the first
+    /// block, whatever its size, of which `salted` is what its text is known by.
+    pub fn head(&self, salted: impl FnOnce(&Run) -> Run) -> Option<u64> {
+        let first_block =
+            || self.runs.first().map(|first| fold(salted(first).content, u64::from(first.piece_tokens)));
+        self.first256.as_ref().map(digest).or_else(first_block)
+    }
+
+    /// The request as a call without a body.
+    pub fn call(&self) -> Call {
+        let counts = (Some(self.prompt_tokens), Some(self.output_tokens));
+        let usage = Usage { prompt_tokens: counts.0, output_tokens: counts.1, ..Usage::default() };
+        Call {
+            line: self.line,
+            time: Some(self.time),
+            session: self.session.clone(),
+            key: self.key.clone(),
+            head: self.head(|run| *run),
+            usage,
+            ..Call::default()
+        }
+    }
 }
 
 /// The bad lines that were passed over.

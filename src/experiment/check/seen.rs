@@ -126,6 +126,9 @@ impl<'a> Seen<'a> {
 
     /// What stands for the beginning that routing looks at; 0 if the body is unknown.
     pub fn head(&self) -> u64 {
+        if let Some(head) = self.call.head {
+            return head;
+        }
         let hashed = self.provider().routing.hash_tokens as usize;
         self.rendered.tokens.iter().take(hashed).fold(0, |sum, token| fold(sum, u64::from(*token)))
     }
