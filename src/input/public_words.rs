@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn models_of_shipped_profiles_pass() {
         for name in shipped() {
-            let profile = Profile::load(name, Path::new("")).unwrap();
+            let profile = Profile::load(name, Path::new("")).unwrap().provider(name).unwrap();
             for model in profile.models.keys() {
                 assert!(is_public("model", model), "{name}: {model}");
             }
