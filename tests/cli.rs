@@ -1378,6 +1378,37 @@ fn observations_that_cannot_be_fitted_are_refused_in_one_message() {
 }
 
 #[test]
+fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
+    let line = |time: u32, word: &str, cached: u32| {
+        let text = format!("{}{word}", "secret ".repeat(1_500));
+        format!(
+            "{{\"time\": {time}, \"request\": {{\"model\": \"gpt-5.2\", \"prompt_cache_key\": \"hidden\", \"input\": \
+             \"{text}\"}}, \"usage\": {{\"input_tokens_details\": {{\"cached_tokens\": {cached}}}}}}}\n"
+        )
+    };
+    let log: String =
+        (0..12).map(|n| line(20 * n, &format!("end {n}"), if n == 0 { 0 } else { 1_408 })).collect();
+    let case = Case::new().file("log.jsonl", &log);
+    let said =
+        case.run(&["fit", "log.jsonl", "--seeds", "39", "--rivals", "home,whole_body", "--format", "csv"]);
+    assert!(said.answered().contains("rival,over,verdict"), "{said:?}");
+    for words in [
+        "log.jsonl: read as a log of requests with 12 calls, 12 of them with their `cached_tokens`",
+        "that of `openai-classic` (the first profile that has the model gpt-5.2)",
+        "two prompts that share 5,000 tokens and differ after them",
+    ] {
+        assert!(said.stderr.contains(words), "{words}: {said:?}");
+    }
+    let all = format!("{said:?}");
+    assert!(all.contains("log.jsonl:2") && !all.contains("secret") && !all.contains("hidden\""), "{all}");
+
+    let bad = Case::new().file("log.jsonl", &format!("{log}no json\n"));
+    bad.refuses(&["fit", "log.jsonl"], &["log.jsonl:13: "]);
+    let table = Case::new().file("o.csv", LOG);
+    table.refuses(&["fit", "o.csv"], &["--scenario: is needed for a table", "--kind usage-table"]);
+}
+
+#[test]
 fn a_fit_writes_tables_a_profile_that_loads_and_an_ensemble() {
     let case = Case::new().scenario().file("o.csv", LOG);
     let said = case.run(&fit(&["--out", "out", "--format", "json"]));

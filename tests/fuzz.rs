@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use cachecast::experiment::observations::Observations;
 use cachecast::input::call::Call;
 use cachecast::input::calls::{Calls, LogKind};
+use cachecast::input::log::LogFormat;
 use cachecast::input::trace::{Record, TimeUnit, TraceFormat, TraceReader};
 use cachecast::input::writer::{Form, TraceWriter};
 use rand::{Rng, RngExt, SeedableRng};
@@ -239,7 +240,7 @@ fn read_every_way(folder: &Path, name: &str, content: &[u8]) {
         read_calls(&file, Some(kind), true);
     }
     read_trace(folder, &file, name);
-    if let Err(error) = Observations::from_files(&[&file]) {
+    if let Err(error) = Observations::from_files(&[&file], &LogFormat::default()) {
         // These messages show a bad field as it stands there, however long.
         assert!(error.to_string().contains(&*file.to_string_lossy()));
     }

@@ -5,10 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use cachecast::experiment::fit::{Question, fit};
 use cachecast::experiment::lifetimes::obstacle;
+use cachecast::experiment::observations::Observations;
 use cachecast::experiment::run::{replicate, replicate_lifetimes};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::input::calls::{Calls, LogKind};
+use cachecast::input::log::LogFormat;
 use cachecast::provider::profile::{Profile, Provider};
 use cachecast::simulation::outcome::Outcome;
 use cachecast::units::{SimTime, Span};
@@ -166,6 +169,40 @@ fn every_public_hit_is_the_reading_of_the_classic_profile() {
     let explained =
         hits.iter().filter(|(prompt, cached)| rules.report(rules.boundary(*prompt), *prompt) == *cached);
     assert_eq!(explained.count(), 6, "{hits:?}");
+}
+
+#[test]
+fn the_probe_is_fitted_as_a_log_and_its_hits_give_the_hidden_tokens() {
+    let path = shared("data/openai-cache-probe/openai_cache_probe.csv");
+    let mut observations = Observations::from_files(&[&path], &LogFormat::default()).unwrap();
+    let loaded = observations.scenario(&[]).unwrap();
+    observations.lay_over(&loaded);
+    assert_eq!(loaded.scenario.provider.profile, "openai-classic");
+    let question = Question {
+        loaded: &loaded,
+        observations: &observations,
+        free: Vec::new(),
+        only: vec!["home".into(), "random".into()],
+        replications: 39,
+    };
+    let answer = fit(&question, |_, _| ()).unwrap();
+    let card = answer.report.as_ref().unwrap();
+    // Six of them repeat a prompt that was hit whenever it was sent again soon. The seventh follows a repeat that missed:
+    // how deep it could have read is not known, and the rule gives it at some depth.
+    let rule = card.rules.iter().find(|rule| (rule.report_step, rule.interval) == (128, 128)).unwrap();
+    assert_eq!((card.readings, rule.explained, &rule.contradicted_at), (7, 7, &None));
+    assert_eq!(rule.hidden_tokens, [(69, 85)]);
+    let words = answer.sentences().join("\n");
+    let own = "hidden_tokens 75) explains 7 of 7. 7 of them fit report_step 128, interval 128, hidden_tokens 69..85 mod 128.";
+    assert!(words.contains(own), "{words}");
+    assert!(
+        words.contains("have no body: prompts of one session (or of one identity) are taken to begin alike")
+    );
+    // A repeat at once that missed, and a beginning that only the log's author knows to be shared.
+    let home = answer.rivals.iter().find(|judged| judged.rival.name == "home").unwrap();
+    assert!(
+        home.exact.as_ref().unwrap().contradicted_at.as_ref().unwrap().contains("openai_cache_probe.csv:")
+    );
 }
 
 #[test]

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::logged::Logged;
 use crate::cli::output::talk;
 use crate::cli::refuse_to_replace;
 use crate::cli::run::{remove_on_interrupt, skipped_words};
 use crate::error::Result;
 use crate::experiment::anonymize::{Anonymizer, Replaced};
 use crate::experiment::results::Unpublished;
-use crate::input::calls::LogKind;
-use crate::input::log::LogFormat;
-use crate::input::render::Vocabulary;
 use crate::input::salt::Salt;
 use crate::units::Span;
 
@@ -43,15 +41,8 @@ pub struct Anonymize {
     /// Round times down to this, such as 1s or 1m; numbers then may change, the order of calls does not
     #[arg(long, value_name = "SPAN", value_parser = unit)]
     round_times: Option<Span>,
-    /// The form of the log, if it is not to be detected
-    #[arg(long, value_parser = kind, value_name = "FORM")]
-    kind: Option<LogKind>,
-    /// What text is counted with: o200k_base or cl100k_base
-    #[arg(long, value_parser = vocabulary, default_value = "o200k_base", value_name = "NAME")]
-    vocabulary: Vocabulary,
-    /// Count and name bad lines, and leave them out, instead of stopping at the first
-    #[arg(long)]
-    skip_bad: bool,
+    #[command(flatten)]
+    logged: Logged,
     /// Say nothing of what was done
     #[arg(long)]
     quiet: bool,
@@ -61,13 +52,11 @@ impl Anonymize {
     pub(super) fn answer(&self) -> Result<()> {
         refuse_to_replace(&self.log, "log", &self.out)?;
         let salt = self.salt.as_ref().map_or_else(Salt::random, |words| Ok(Salt::of_words(words)))?;
-        let format = LogFormat {
-            kind: self.kind,
-            vocabulary: self.vocabulary,
-            skip_bad: self.skip_bad,
-            ..LogFormat::default()
+        let anonymizer = Anonymizer {
+            log: Path::new(&self.log),
+            format: self.logged.format(),
+            round_times: self.round_times,
         };
-        let anonymizer = Anonymizer { log: Path::new(&self.log), format, round_times: self.round_times };
         let file = Unpublished::beside(&self.out)?;
         remove_on_interrupt(vec![file.unfinished()]);
         let replaced = anonymizer.write(salt, file)?;
@@ -94,22 +83,6 @@ fn words(replaced: &Replaced) -> String {
          sessions and {keys} keys{left_out}",
         kind.name()
     )
-}
-
-fn kind(word: &str) -> std::result::Result<LogKind, String> {
-    let readable = || LogKind::ALL.into_iter().filter(|kind| *kind != LogKind::Trace);
-    readable().find(|kind| kind.word() == word).ok_or_else(|| {
-        let words: Vec<_> = readable().map(LogKind::word).collect();
-        format!("it must be one of {}", words.join(", "))
-    })
-}
-
-fn vocabulary(word: &str) -> std::result::Result<Vocabulary, String> {
-    match word {
-        "o200k_base" => Ok(Vocabulary::O200kBase),
-        "cl100k_base" => Ok(Vocabulary::Cl100kBase),
-        _ => Err("it must be o200k_base or cl100k_base".into()),
-    }
 }
 
 fn unit(text: &str) -> std::result::Result<Span, String> {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::Common;
+use crate::cli::logged::Logged;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::fit::{
     Fit as Answer, INDIFFERENCE, Judged, LEAST_REPLICATIONS, Question, REPLICATIONS, fit,
 };
@@ -19,7 +20,13 @@ use crate::units::round_to;
 /// Fit the provider's unknown numbers to observations, and rank rival hypotheses
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Observations are CSV files (lines with # are comments), of one kind each, recognised by the header:
+Observations are your own logs, or tables of what was observed. A log is whatever `cached_tokens` stands in: JSON lines of
+(time, request, usage), a gateway's log, a session of Codex or Claude Code, a CSV of usage, plain or gzip; where bodies are
+known, what prompts have in common is taken from their text. Text is never shown.
+
+  cachecast fit requests.jsonl --out fitted/
+
+Tables are CSV files (lines with # are comments), of one kind each, recognised by the header:
   requests   time (s) or time_ms, prompt_tokens, cached_tokens; optionally key, prefix, prefix_tokens, output_tokens,
              ttft_ms, total_ms, cell, and scenario paths such as client.retention
   cells      scenario paths such as client.key.buckets, and metrics such as token_hit_ratio or total_p95_ms
@@ -31,8 +38,12 @@ pub struct Fit {
     #[arg(required = true, value_name = "OBSERVATIONS")]
     observations: Vec<PathBuf>,
     /// The scenario that they are laid over: its provider, and for cells its traffic
+    ///
+    /// Logs need none: the first shipped profile that has their model stands for it
     #[arg(long, value_name = "SCENARIO")]
-    scenario: String,
+    scenario: Option<String>,
+    #[command(flatten)]
+    logged: Logged,
     /// Leave a value open: a list or a range of whole numbers, in addition to the rivals' own grids or in their place
     #[arg(long, value_name = "PATH=VALUES")]
     free: Vec<String>,
@@ -51,8 +62,13 @@ impl Fit {
         // Replications of a fit are its own: those of the scenario are for another purpose.
         let changes: Vec<_> =
             self.common.changes()?.into_iter().filter(|change| change.origin != "--seeds").collect();
-        let loaded = super::load(&self.scenario, &changes)?;
-        let observations = Observations::from_files(&self.observations)?;
+        let mut observations = Observations::from_files(&self.observations, &self.logged.format())?;
+        let loaded = match &self.scenario {
+            Some(scenario) => super::load(scenario, &changes)?,
+            None if observations.models.is_empty() => return Err(self.needs_a_scenario()),
+            None => observations.scenario(&changes)?,
+        };
+        observations.lay_over(&loaded);
         let free = self.free.iter().map(|text| free(text)).collect::<Result<_>>()?;
         let bar = progress_bar(self.common.quiet);
         let question = Question {
@@ -76,6 +92,12 @@ impl Fit {
             talk(&format!("written to {}", folder.display()));
         }
         Ok(())
+    }
+
+    fn needs_a_scenario(&self) -> Error {
+        let message = "is needed for a table: the scenario that it is laid over, such as bucket-cardinality (a table of \
+                       usage is read as a log with --kind usage-table)";
+        Error::input("--scenario", message)
     }
 
     fn say(&self, answer: &Answer) -> Result<()> {

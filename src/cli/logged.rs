@@ -42,6 +42,7 @@ pub(super) enum Words {
 }
 
 impl Logged {
+    /// How to read a log.
     pub fn format(&self) -> LogFormat {
         let named = |word: &String| LogKind::ALL.into_iter().find(|kind| kind.word() == word);
         LogFormat {

@@ -259,7 +259,12 @@ pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> R
             format!("must be {LEAST_REPLICATIONS} or more: a p-value of 5 % needs that many replications");
         return Err(Error::input("--seeds", message));
     }
-    let mut answer = Fit { replications: *replications, rows: observations.rows(), ..Fit::default() };
+    let mut answer = Fit {
+        replications: *replications,
+        rows: observations.rows(),
+        notes: observations.notes.clone(),
+        ..Fit::default()
+    };
     let file = observations.files.join(", ");
     if !observations.latencies.is_empty() {
         match LatencyLaw::fit(&observations.latencies, &file) {
@@ -604,6 +609,14 @@ impl Fit {
                 "These observations cannot tell `{name}` from `{}`. This would: {}.",
                 rival.rival.name,
                 telling_request(name, rival.rival.name)
+            ));
+        }
+        // If none is as good, the next best may still be asked for by a request of its own.
+        if let Some(next) = self.rivals.get(1).filter(|next| self.verdict(next) != "as good") {
+            words.push(format!(
+                "To make sure that it is `{name}` and not `{}`, send this: {}.",
+                next.rival.name,
+                telling_request(name, next.rival.name)
             ));
         }
         for parameter in

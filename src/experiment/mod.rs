@@ -11,7 +11,7 @@
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which
 //! unknown of the provider moves the answer most.
 //!
-//! What the provider is doing: [`observations`] are read; the [`report_rule`] is exact, latency goes by [`least_squares`];
+//! What the provider is doing: [`observations`] are read, a user's own log by [`observed_log`]; the [`report_rule`] is exact, latency goes by [`least_squares`];
 //! [`rivals`] are played on a [`stage`] into [`summaries`], whose [`plausibility`] is judged by [`fit`], and written by
 //! [`fitted`].
 
@@ -47,6 +47,7 @@ pub mod ensemble;
 pub mod recommend;
 pub mod sensitivity;
 pub mod observations;
+pub mod observed_log;
 pub mod report_rule;
 pub mod least_squares;
 pub mod rivals;

@@ -1,6 +1,7 @@
-//! What was seen of a provider: a CSV file of requests, of cells (set-ups with their figures), or of latencies.
+//! What was seen of a provider: a CSV file of requests, of cells (set-ups with their figures), or of latencies; or a log
+//! of a user's own ([`observed_log`](crate::experiment::observed_log)).
 //!
-//! The header says which. Lines that begin with `#` are comments.
+//! The header of a CSV file says which. Lines that begin with `#` are comments.
 //!
 //! * **requests**: `time` (seconds) or `time_ms`, `prompt_tokens`, `cached_tokens` (empty: sent, but not known what was
 //!   read), optionally `key`, `prefix` (identity of the shared prefix), `prefix_tokens` (its length), `output_tokens`,
@@ -9,12 +10,17 @@
 //! * **latencies**: `ttft_ms`, `uncached_tokens`, `cached_tokens`, optionally `count`: a row is then a mean of so many
 //!   runs (of an unknown number where it is empty).
 
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use crate::document::nearest;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::COLUMNS;
+use crate::experiment::observed_log::LoggedPrompt;
 use crate::experiment::scenario::{Change, parse_value};
+use crate::input::calls::Calls;
+use crate::input::log::LogFormat;
 use crate::units::{MOST_TOKENS, SimTime, Tokens, decimal_times};
 
 /// Everything that was observed.
@@ -26,6 +32,10 @@ pub struct Observations {
     pub latencies: Vec<Latency>,
     /// Names of the files, for the sources of fitted values.
     pub files: Vec<String>,
+    /// What to know of how they were read.
+    pub notes: Vec<String>,
+    /// Models that logs name, with the number of their calls.
+    pub models: BTreeMap<Option<String>, usize>,
 }
 
 /// One set-up: its changes of the scenario, and what was observed under it.
@@ -37,6 +47,8 @@ pub struct Cell {
     pub file: String,
     /// What the set-up changes.
     pub settings: Vec<Change>,
+    /// The retention that all requests of a log asked for, until it is one of the settings.
+    pub retention: Option<String>,
     /// What was observed.
     pub observed: Observed,
 }
@@ -59,16 +71,25 @@ pub struct ObservedRequest {
     pub time: SimTime,
     /// Its `prompt_cache_key`.
     pub key: Option<String>,
-    /// Identity of the prefix that it shares with others.
+    /// Identity of the prefix that it shares with others; of a log, of what routing looks at.
     pub prefix: String,
-    /// Length of that prefix; `None` leaves it to the scenario.
-    pub prefix_tokens: Option<Tokens>,
+    /// What it has in common with others.
+    pub content: Content,
     /// Length of the prompt.
     pub prompt_tokens: Tokens,
     /// What was read; `None` if that is not known.
     pub cached_tokens: Option<Tokens>,
     /// Length of the answer.
     pub output_tokens: Tokens,
+}
+
+/// What a request has in common with others.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// So many tokens of its named prefix; `None` leaves their number to the scenario.
+    Prefix(Option<Tokens>),
+    /// What its log says.
+    Logged(Box<LoggedPrompt>),
 }
 
 /// One figure of a cell.
@@ -128,11 +149,15 @@ enum Form {
 }
 
 impl Observations {
-    /// Reads files one after another.
-    pub fn from_files<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
+    /// Reads files one after another; those that are no tables of observations are logs.
+    pub fn from_files<P: AsRef<Path>>(paths: &[P], format: &LogFormat) -> Result<Self> {
         let mut observations = Self::default();
         for path in paths {
             let path = path.as_ref();
+            if is_log(path, format)? {
+                observations.add_log(path, format)?;
+                continue;
+            }
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Error::io(path, "read observations", &error))?;
             observations.add(&path.display().to_string(), &text)?;
@@ -198,7 +223,13 @@ impl Observations {
             return Ok(());
         }
         let observed = Observed::Requests(vec![request]);
-        self.cells.push(Cell { name, file: row.file.to_string(), settings: row.settings()?, observed });
+        self.cells.push(Cell {
+            name,
+            file: row.file.to_string(),
+            settings: row.settings()?,
+            retention: None,
+            observed,
+        });
         Ok(())
     }
 
@@ -217,7 +248,13 @@ impl Observations {
             );
         }
         let observed = Observed::Figures(figures);
-        self.cells.push(Cell { name, file: row.file.to_string(), settings: row.settings()?, observed });
+        self.cells.push(Cell {
+            name,
+            file: row.file.to_string(),
+            settings: row.settings()?,
+            retention: None,
+            observed,
+        });
         Ok(())
     }
 
@@ -242,6 +279,29 @@ impl Observed {
             Self::Figures(figures) => figures.len(),
         }
     }
+}
+
+/// How much of a file is looked at to see whether it is a log.
+const LOOKED_AT: u64 = 1 << 16;
+
+/// Whether a file is a log, and no table of observations.
+fn is_log(path: &Path, format: &LogFormat) -> Result<bool> {
+    if format.kind.is_some() {
+        return Ok(true);
+    }
+    let unreadable = |error| Error::io(path, "read observations", &error);
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(LOOKED_AT).read_to_end(&mut start).map_err(unreadable)?;
+    if start.starts_with(&[0x1f, 0x8b]) || start.starts_with(b"PAR1") {
+        return Ok(true);
+    }
+    let text = String::from_utf8_lossy(&start);
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let header = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let names: Vec<String> = header.split(',').map(|name| name.trim().to_string()).collect();
+    let is_table = form_of("", &names).is_ok();
+    Ok(header.starts_with('{') || !is_table && Calls::is_usage_of_requests(header))
 }
 
 /// A metric's own name.
@@ -379,7 +439,7 @@ impl Row<'_> {
             time: self.time()?,
             key: self.field("key").map(String::from),
             prefix: self.field("prefix").unwrap_or_default().to_string(),
-            prefix_tokens,
+            content: Content::Prefix(prefix_tokens),
             prompt_tokens,
             cached_tokens,
             output_tokens: self.tokens("output_tokens")?.unwrap_or(0),

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::experiment::observations::{Observations, ObservedRequest};
+use crate::experiment::observations::{Content, Observations, ObservedRequest};
 use crate::provider::write::Write;
 use crate::units::Tokens;
 
@@ -73,10 +73,12 @@ pub struct OwnRule {
     pub explained: usize,
     /// Where the first reading stands that contradicts it.
     pub contradicted_at: Option<String>,
+    /// The rule with the same step and interval and the hidden tokens that suit it, if that explains as many as any.
+    pub alike: Option<ReportRule>,
 }
 
 /// The non-zero readings of all requests. How much was shared is known where all requests of a prefix share the same
-/// length; where it grows, an earlier part may be all that is still alive.
+/// length; where it grows, an earlier part may be all that is still alive. Of a log, repeats of whole prompts are known so.
 pub fn readings(
     observations: &Observations,
     prefix_tokens: impl Fn(&ObservedRequest) -> Tokens,
@@ -90,7 +92,10 @@ pub fn readings(
     let mut known: std::collections::BTreeMap<&str, Option<Tokens>> = std::collections::BTreeMap::new();
     let mut readings = Vec::new();
     for (cell, request) in &all {
-        let shared = *known.entry(&request.prefix).or_insert_with(|| steady(request));
+        let shared = match &request.content {
+            Content::Prefix(_) => *known.entry(&request.prefix).or_insert_with(|| steady(request)),
+            Content::Logged(prompt) => prompt.read_tokens,
+        };
         let Some(cached_tokens) = request.cached_tokens.filter(|cached| *cached > 0) else { continue };
         readings.push(Reading {
             prompt_tokens: request.prompt_tokens,
@@ -135,10 +140,13 @@ impl ReportCard {
     pub fn beside(mut self, write: &Write, readings: &[Reading]) -> Self {
         let Write { report_step, interval, hidden_tokens, .. } = *write;
         let agrees = |reading: &&Reading| explains(reading, report_step, interval, hidden_tokens);
+        let same = |rule: &&ReportRule| (rule.report_step, rule.interval) == (report_step, interval);
+        let alike = self.rules.iter().find(same).filter(|_| interval > 1).cloned();
         self.own = (write.covers() && !readings.is_empty()).then(|| OwnRule {
             words: format!("report_step {report_step}, interval {interval}, hidden_tokens {hidden_tokens}"),
             explained: readings.iter().filter(agrees).count(),
             contradicted_at: readings.iter().find(|r| !agrees(r)).map(|reading| reading.place.clone()),
+            alike,
         });
         self
     }
@@ -180,8 +188,13 @@ impl ReportCard {
             let at =
                 own.contradicted_at.as_ref().map_or(String::new(), |at| format!("; {at} contradicts it"));
             format!(
-                "The scenario's own rule ({}) explains {} of {}{at}.",
-                own.words, own.explained, self.readings
+                "The scenario's own rule ({}) explains {} of {}{at}.{}",
+                own.words,
+                own.explained,
+                self.readings,
+                own.alike
+                    .as_ref()
+                    .map_or(String::new(), |rule| format!(" {} of them fit {rule}.", rule.explained))
             )
         }));
         let others: Vec<_> = self.rules[1..].iter().map(|rule| (rule.report_step, rule.interval)).collect();

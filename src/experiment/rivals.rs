@@ -257,6 +257,13 @@ fn store_rivals(loaded: &Loaded, observations: &Observations) -> Vec<Rival> {
         rival("single_body", "a key keeps one body on a machine", write("bodies", "one")),
         rival("breakpoints", "readable at the ends of messages only", write("semantics", "breakpoints")),
     ];
+    // What the scenario's provider does anyway is no rival: the routing ones play by it.
+    let own = word(&loaded.scenario.provider.write.semantics);
+    rivals.retain(|rival| rival.fixed.iter().all(|change| change.value.as_str() != Some(&own)));
+    if own != "partial_prefix" {
+        let steps = write("semantics", "partial_prefix");
+        rivals.push(rival("partial_prefix", "readable every few tokens", steps));
+    }
     if !floors.is_empty() {
         let stuck = rival("first_tokens", "a floor that never grows", write("semantics", "first_tokens"));
         rivals.push(stuck.with([grid("provider.write.first_tokens", floors)]));
@@ -367,7 +374,7 @@ fn by_key<'a, T: 'a>(cell: &'a Cell, of: impl Fn(&[SimTime]) -> T + 'a) -> impl 
 pub fn telling_request(one: &str, other: &str) -> &'static str {
     // What is stored is laid over the likeliest routing: what tells it apart comes first.
     let either = |name: &str| one == name || other == name;
-    if either("whole_body") || either("breakpoints") {
+    if either("whole_body") || either("breakpoints") || either("partial_prefix") {
         "two prompts that share 5,000 tokens and differ after them: partial prefixes are read, whole bodies are not; \
          then one that goes on from the whole first prompt"
     } else if either("write_once") || either("first_tokens") {

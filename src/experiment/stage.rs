@@ -1,24 +1,21 @@
 //! Observed cells on the stage: each is played from the scenario under any rival, through the one engine.
 //!
-//! A log of requests becomes a trace. Each replication has a trace of its own, alike but for the names of keys and heads,
-//! so that which machines a key falls on is drawn anew with every seed.
+//! A log of requests becomes a trace, played from memory. Each replication has one of its own, alike but for the names of
+//! keys and heads, so that which machines a key falls on is drawn anew with every seed.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use tempfile::TempDir;
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::experiment::observations::{Cell, Figure, Observations, Observed, ObservedRequest};
+use crate::experiment::observations::{Cell, Content, Figure, Observations, Observed, ObservedRequest};
 use crate::experiment::run::{replicate, simulation};
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::summaries::{FIGURE_RESOLUTION, Summaries};
+use crate::input::trace::Record;
+use crate::prompt::Run;
 use crate::units::Tokens;
-
-/// Lines of all traces of one log together: with more requests, replications share traces.
-const MOST_LINES: usize = 200_000;
 
 /// The workload that plays a log.
 const LOG: &str = "log";
@@ -33,8 +30,6 @@ pub struct Stage {
     pub replications: u32,
     /// What to know of how the observations are read.
     pub notes: Vec<String>,
-    /// Holds the traces.
-    _folder: TempDir,
 }
 
 /// One cell.
@@ -61,7 +56,8 @@ struct Log {
     requests: Vec<ObservedRequest>,
     compared: Vec<bool>,
     summaries: Summaries,
-    traces: Vec<PathBuf>,
+    /// The requests as they are played, but for the salt of their keys and heads.
+    records: Vec<Record>,
 }
 
 /// What one cell gave under one rival.
@@ -82,17 +78,10 @@ pub struct Played {
 impl Stage {
     /// Puts the cells of `observations` on a stage.
     pub fn new(loaded: &Loaded, observations: &Observations, replications: u32) -> Result<Self> {
-        let folder = TempDir::new().map_err(|error| Error::input("the folder for temporary files", error))?;
-        let mut stage = Self {
-            base: loaded.clone(),
-            cells: Vec::new(),
-            replications,
-            notes: Vec::new(),
-            _folder: folder,
-        };
-        for (number, cell) in observations.cells.iter().enumerate() {
+        let mut stage = Self { base: loaded.clone(), cells: Vec::new(), replications, notes: Vec::new() };
+        for cell in &observations.cells {
             let staged = match &cell.observed {
-                Observed::Requests(requests) => stage.log(cell, requests, number)?,
+                Observed::Requests(requests) => stage.log(cell, requests)?,
                 Observed::Figures(figures) => stage.figures(cell, figures)?,
             };
             stage.cells.push(staged);
@@ -116,7 +105,7 @@ impl Stage {
         })
     }
 
-    fn log(&mut self, cell: &Cell, requests: &[ObservedRequest], number: usize) -> Result<Staged> {
+    fn log(&mut self, cell: &Cell, requests: &[ObservedRequest]) -> Result<Staged> {
         let mut changes = cell.settings.clone();
         changes.extend(as_trace(&self.base));
         let compared = self.compared(cell, requests);
@@ -124,15 +113,6 @@ impl Stage {
             requests.iter().map(|request| prefix_tokens(&self.base, cell, request)).collect::<Result<_>>()?;
         let summaries = Summaries::of(requests, |index| compared[index]);
         let readings: Vec<Tokens> = requests.iter().map(|one| one.cached_tokens.unwrap_or(0)).collect();
-        let count = (MOST_LINES / requests.len()).clamp(1, self.replications as usize);
-        let mut traces = Vec::new();
-        for seed in 0..count {
-            let path = self._folder.path().join(format!("{number}-{seed}.jsonl"));
-            std::fs::write(&path, trace(requests, &prefix_tokens, seed))
-                .map_err(|error| Error::io(&path, "write a trace", &error))?;
-            traces.push(path);
-        }
-        changes.push(Change::new(&trace_path(), traces[0].display().to_string(), "fit"));
         self.base.with(&changes)?;
         Ok(Staged {
             name: cell.name.clone(),
@@ -145,7 +125,7 @@ impl Stage {
                 requests: requests.to_vec(),
                 compared,
                 summaries,
-                traces,
+                records: records(requests, &prefix_tokens),
             })),
         })
     }
@@ -153,23 +133,31 @@ impl Stage {
     /// Which requests are compared: those with a reading, unless they read what nobody in the log had sent.
     fn compared(&mut self, cell: &Cell, requests: &[ObservedRequest]) -> Vec<bool> {
         let mut sent = BTreeSet::new();
-        let mut warm = None;
-        let compared = requests.iter().map(|request| {
-            let fresh = sent.insert(&request.prefix);
-            let was_warm = fresh && request.cached_tokens.is_some_and(|cached| cached > 0);
+        let (mut compared, mut warm) = (Vec::new(), Vec::new());
+        for request in requests {
+            let cached = request.cached_tokens.unwrap_or(0);
+            let was_warm = match &request.content {
+                Content::Prefix(_) => sent.insert(&request.prefix) && cached > 0,
+                Content::Logged(prompt) => prompt.was_warm(cached),
+            };
             if was_warm {
-                warm = warm.or(Some(request.line));
+                warm.push(request);
             }
-            request.cached_tokens.is_some() && !was_warm
-        });
-        let compared = compared.collect();
-        if let Some(line) = warm {
-            self.notes.push(format!(
-                "{}:{line}: the first request of a prefix was a hit: the cache was warm before the log begins. That \
-                 request is played, and not compared.",
-                cell.file
-            ));
+            compared.push(request.cached_tokens.is_some() && !was_warm);
         }
+        let Some(first) = warm.first() else { return compared };
+        let place = format!("{}:{}", cell.file, first.line);
+        self.notes.push(match first.content {
+            Content::Prefix(_) => format!(
+                "{place}: the first request of a prefix was a hit: the cache was warm before the log begins. That \
+                 request is played, and not compared."
+            ),
+            Content::Logged(_) => format!(
+                "{place}: more was read than anybody in the log had sent before: the cache was warm, or the log does \
+                 not show what prompts have in common. {} such requests are played, and not compared.",
+                warm.len()
+            ),
+        });
         compared
     }
 
@@ -211,13 +199,22 @@ fn figures_of(loaded: &Loaded, figures: &[Figure], seed: u32) -> Result<Vec<f64>
 }
 
 impl Log {
-    /// What every request reads with one seed, which takes the `index`-th trace.
+    /// What every request reads with one seed, and keys and heads that are salted with `index`.
     fn read(&self, loaded: &mut Loaded, index: usize, seed: u32, readings: &mut [Tokens]) -> Result<()> {
         let workload = loaded.scenario.client.workload.get_mut(LOG).expect("put there");
-        let path = &self.traces[index % self.traces.len()];
-        workload.trace.as_mut().expect("a trace").file.path = path.display().to_string();
+        workload.trace.as_mut().expect("a trace").logged = Some(self.salted(index));
         // Nothing is measured: only readings are wanted.
         simulation(loaded, seed)?.run(|outcome| readings[outcome.line as usize - 1] = outcome.cached)
+    }
+
+    fn salted(&self, salt: usize) -> Arc<[Record]> {
+        let salted = |name: &Option<String>| name.as_ref().map(|name| format!("{name}#{salt}"));
+        let record = |record: &Record| Record {
+            key: salted(&record.key),
+            first256: salted(&record.first256),
+            ..record.clone()
+        };
+        self.records.iter().map(record).collect()
     }
 
     fn play(&self, loaded: &mut Loaded, seeds: impl Iterator<Item = u32>) -> Result<Played> {
@@ -271,14 +268,12 @@ fn as_trace(base: &Loaded) -> Vec<Change> {
     .to_vec()
 }
 
-fn trace_path() -> String {
-    format!("client.workload.{LOG}.trace.file.path")
-}
-
 /// The length of the prefix that a request shares: its own, or that of the scenario's shared prefix.
 pub fn prefix_tokens(loaded: &Loaded, cell: &Cell, request: &ObservedRequest) -> Result<Tokens> {
-    if let Some(tokens) = request.prefix_tokens {
-        return Ok(tokens);
+    match &request.content {
+        Content::Prefix(Some(tokens)) => return Ok(*tokens),
+        Content::Prefix(None) => (),
+        Content::Logged(prompt) => return Ok(prompt.shared_tokens),
     }
     let error = |message: String| Err(Error::input(format!("{}:{}", cell.file, request.line), message));
     let mut shared = loaded.scenario.client.workload.values().filter_map(|one| one.shared_prefix.as_ref());
@@ -297,11 +292,17 @@ pub fn prefix_tokens(loaded: &Loaded, cell: &Cell, request: &ObservedRequest) ->
     }
 }
 
-/// A log as a trace: each prefix is a stretch of numbers that longer ones go on with, each tail one of its own.
-fn trace(requests: &[ObservedRequest], prefix_tokens: &[Tokens], seed: usize) -> String {
+/// The requests as a trace. Each named prefix is a stretch of numbers that longer ones go on with, each tail one of its own.
+fn records(requests: &[ObservedRequest], prefix_tokens: &[Tokens]) -> Vec<Record> {
     let mut prefixes: Vec<&str> = Vec::new();
-    let mut text = String::new();
+    let mut records = Vec::new();
     for (index, (request, shared)) in requests.iter().zip(prefix_tokens).enumerate() {
+        // Outcomes name requests by their number, from 1.
+        let line = index as u64 + 1;
+        if let Content::Logged(prompt) = &request.content {
+            records.push(Record { line, ..prompt.record.clone() });
+            continue;
+        }
         let known = prefixes.iter().position(|prefix| *prefix == request.prefix);
         let prefix = known.unwrap_or_else(|| {
             prefixes.push(&request.prefix);
@@ -309,23 +310,18 @@ fn trace(requests: &[ObservedRequest], prefix_tokens: &[Tokens], seed: usize) ->
         });
         let tail = request.prompt_tokens - shared;
         let stretches = [((prefix as u64) << 32, *shared), ((1 << 56) + ((index as u64) << 32), tail)];
-        let runs: Vec<_> = stretches
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(first, count)| format!("[{first}, {count}]"))
-            .collect();
-        let key = match &request.key {
-            Some(key) => serde_json::Value::from(format!("{key}#{seed}")).to_string(),
-            None => "null".into(),
-        };
-        let (time, prompt, output) = (request.time.0, request.prompt_tokens, request.output_tokens);
-        let runs = runs.join(", ");
-        writeln!(
-            text,
-            "{{\"timestamp\": {time}, \"input_length\": {prompt}, \"output_length\": {output}, \"runs\": [{runs}], \
-             \"key\": {key}, \"first256\": \"{prefix}#{seed}\"}}"
-        )
-        .expect("text takes every line");
+        let runs = stretches.map(|(content, pieces)| Run { content, pieces, piece_tokens: 1 });
+        records.push(Record {
+            line,
+            time: request.time,
+            prompt_tokens: request.prompt_tokens,
+            output_tokens: request.output_tokens,
+            runs: runs.into_iter().filter(|run| run.pieces > 0).collect(),
+            named_tokens: request.prompt_tokens,
+            key: request.key.clone(),
+            first256: Some(prefix.to_string()),
+            ..Record::default()
+        });
     }
-    text
+    records
 }

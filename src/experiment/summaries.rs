@@ -131,6 +131,7 @@ impl Summaries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::observations::Content;
     use crate::units::SimTime;
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
             time: SimTime(seconds * 1_000_000_000),
             key: Some(key.into()),
             prefix: String::new(),
-            prefix_tokens: None,
+            content: Content::Prefix(None),
             prompt_tokens: 1_000,
             cached_tokens: Some(0),
             output_tokens: 0,

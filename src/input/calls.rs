@@ -15,7 +15,7 @@ use crate::input::gateway;
 use crate::input::request_log::{RequestLog, Step};
 use crate::input::text_lines::{Parsed, TextLines};
 use crate::input::trace::Skipped;
-use crate::input::usage_table::UsageTable;
+use crate::input::usage_table::{self, UsageTable};
 
 /// The forms that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,11 @@ impl Calls {
     /// Which form a file has.
     pub fn detect(path: &Path) -> Result<LogKind> {
         detect(path)
+    }
+
+    /// Whether this header of a table has the times of requests, and what was sent and read.
+    pub fn is_usage_of_requests(header: &str) -> bool {
+        usage_table::tells_requests(header)
     }
 
     /// Which form the file has.

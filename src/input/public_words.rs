@@ -16,136 +16,28 @@ const SETTINGS: [(&str, &[&str]); 6] = [
 const POLICIES: [&str; 3] = ["in_memory", "in-memory", "ephemeral"];
 
 /// Vendors, their regions, and families of models: a model's name begins with one.
-const FAMILIES: [&str; 42] = [
-    "gpt",
-    "chatgpt",
-    "codex",
-    "o1",
-    "o3",
-    "o4",
-    "computer",
-    "claude",
-    "gemini",
-    "gemma",
-    "deepseek",
-    "mistral",
-    "ministral",
-    "mixtral",
-    "magistral",
-    "devstral",
-    "codestral",
-    "pixtral",
-    "grok",
-    "llama",
-    "qwen",
-    "kimi",
-    "glm",
-    "groq",
-    "command",
-    "nova",
-    "phi",
-    "openai",
-    "azure",
-    "anthropic",
-    "google",
-    "vertex",
-    "bedrock",
-    "openrouter",
-    "xai",
-    "meta",
-    "moonshotai",
-    "us",
-    "eu",
-    "apac",
-    "global",
-    "any",
-];
+const FAMILIES: &str = "\
+    gpt chatgpt codex o1 o3 o4 computer claude gemini gemma deepseek mistral ministral mixtral magistral \
+    devstral codestral pixtral grok llama qwen kimi glm groq command nova phi openai azure anthropic \
+    google vertex bedrock openrouter xai meta moonshotai us eu apac global any";
 /// What may follow in it, beside numbers.
-const VARIANTS: [&str; 53] = [
-    "mini",
-    "nano",
-    "micro",
-    "turbo",
-    "pro",
-    "preview",
-    "latest",
-    "max",
-    "chat",
-    "instruct",
-    "audio",
-    "realtime",
-    "search",
-    "vision",
-    "oss",
-    "deep",
-    "research",
-    "use",
-    "opus",
-    "sonnet",
-    "haiku",
-    "instant",
-    "fable",
-    "mythos",
-    "flash",
-    "lite",
-    "ultra",
-    "exp",
-    "experimental",
-    "thinking",
-    "reasoning",
-    "reasoner",
-    "non",
-    "large",
-    "medium",
-    "small",
-    "tiny",
-    "code",
-    "coder",
-    "fast",
-    "beta",
-    "plus",
-    "versatile",
-    "scout",
-    "maverick",
-    "next",
-    "speciale",
-    "free",
-    "sol",
-    "luna",
-    "terra",
-    "astra",
-    "it",
-];
+const VARIANTS: &str = "\
+    mini nano micro turbo pro preview latest max chat instruct audio realtime search vision oss deep \
+    research use opus sonnet haiku instant fable mythos flash lite ultra exp experimental thinking \
+    reasoning reasoner non large medium small tiny code coder fast beta plus versatile scout maverick \
+    next speciale free sol luna terra astra it";
 /// The longest name of a model.
 const LONGEST_MODEL: usize = 64;
 
 /// Fields of the three APIs that lead to a part.
-const FIELDS: [&str; 24] = [
-    "input",
-    "instructions",
-    "messages",
-    "system",
-    "tools",
-    "functions",
-    "content",
-    "text",
-    "name",
-    "refusal",
-    "output",
-    "summary",
-    "source",
-    "data",
-    "thinking",
-    "encrypted_content",
-    "reasoning",
-    "reasoning_content",
-    "tool_calls",
-    "function_call",
-    "prompt",
-    "file",
-    "message",
-    "arguments",
-];
+const FIELDS: &str = "\
+    input instructions messages system tools functions content text name refusal output summary source \
+    data thinking encrypted_content reasoning reasoning_content tool_calls function_call prompt file \
+    message arguments";
+
+fn is_among(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
 
 /// Whether a setting's value may be said.
 pub(super) fn is_public(setting: &str, value: &str) -> bool {
@@ -160,14 +52,14 @@ pub(super) fn is_public(setting: &str, value: &str) -> bool {
 fn is_model(name: &str) -> bool {
     let lower = name.to_lowercase();
     let mut pieces = lower.split(['-', '/', '.', ':', '@', '_']);
-    let known = |piece: &str| FAMILIES.contains(&piece) || VARIANTS.contains(&piece) || is_version(piece);
-    name.len() <= LONGEST_MODEL
-        && pieces.next().is_some_and(|first| {
-            // Some names have their version without a hyphen: `qwen3`, `llama3`.
-            FAMILIES.contains(&first)
-                || FAMILIES.contains(&first.trim_end_matches(|c: char| c.is_ascii_digit()))
-        })
-        && pieces.all(known)
+    let known = |piece: &str| is_among(FAMILIES, piece) || is_among(VARIANTS, piece) || is_version(piece);
+    name.len() <= LONGEST_MODEL && pieces.next().is_some_and(is_family) && pieces.all(known)
+}
+
+/// Whether a family or a vendor is named, perhaps with a version, as in `qwen3`.
+fn is_family(piece: &str) -> bool {
+    let name = piece.trim_end_matches(|c: char| c.is_ascii_digit());
+    is_among(FAMILIES, piece) || is_among(FAMILIES, name) && is_number(&piece[name.len()..])
 }
 
 /// A version such as `4o`, `v2`, `70b`, or the day of one.
@@ -187,7 +79,7 @@ fn is_number(text: &str) -> bool {
 pub(super) fn public_path(path: &str) -> &str {
     let is_known = |step: &str| {
         let (name, index) = step.split_once('[').unwrap_or((step, ""));
-        FIELDS.contains(&name) && index.bytes().all(|c| c.is_ascii_digit() || c == b'[' || c == b']')
+        is_among(FIELDS, name) && index.bytes().all(|c| c.is_ascii_digit() || c == b'[' || c == b']')
     };
     let steps: usize = path.split('.').take_while(|step| is_known(step)).map(|step| step.len() + 1).sum();
     &path[..steps.saturating_sub(1)]
@@ -195,9 +87,9 @@ pub(super) fn public_path(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::path::Path;
 
+    use super::*;
     use crate::provider::profile::{Profile, shipped};
 
     #[test]
@@ -232,6 +124,7 @@ mod tests {
             "ft:gpt-4o:acme:payroll:9xyz",
             "azure/payroll",
             "gpt-5-123456789",
+            "gpt123456789",
             "0123-4567-8901",
             "claude-für-ann",
             "payroll-gpt-5",
@@ -271,8 +164,8 @@ mod tests {
     #[test]
     fn models_of_shipped_profiles_pass() {
         for name in shipped() {
-            let profile = Profile::load(name, Path::new("")).unwrap().provider(name).unwrap();
-            for model in profile.models.keys() {
+            let models = Profile::load(name, Path::new("")).unwrap().provider(name).unwrap().models;
+            for model in models.keys() {
                 assert!(is_public("model", model), "{name}: {model}");
             }
         }

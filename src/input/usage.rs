@@ -69,6 +69,12 @@ pub(super) const NAMES: [&str; 16] = [
     "output_tokens",
 ];
 
+/// Whether these names of counts say how long a prompt was, and how much of it was read.
+pub(super) fn tells_reading(names: &[&str]) -> bool {
+    let any = |wanted: &[&str]| names.iter().any(|name| wanted.contains(name));
+    (any(&WHOLE) || any(&["input_tokens"])) && (any(&CACHED) || any(&[READ_BESIDE]))
+}
+
 /// The counts of a usage object, or of whatever has fields with its names.
 pub(super) fn of_fields(fields: &Fields<'_>) -> Parsed<Usage> {
     usage(|name| fields.count(name))

@@ -218,6 +218,13 @@ pub(super) fn is_header(text: &str) -> bool {
     names().count() > 1 && names().any(|name| COUNTS.contains(&name))
 }
 
+/// Whether a header names when requests were sent, how long their prompts were, and what was read of them.
+pub(super) fn tells_requests(header: &str) -> bool {
+    let delimiter = delimiter(header) as char;
+    let names: Vec<_> = header.split(delimiter).map(|name| name.trim().trim_matches('"')).collect();
+    names.iter().any(|name| TIMES.contains(name)) && usage::tells_reading(&names)
+}
+
 /// What separates the names of a header: the first line that is no comment.
 fn delimiter(start: &str) -> u8 {
     let header = start.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
