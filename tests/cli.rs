@@ -1402,7 +1402,7 @@ fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
     let all = format!("{said:?}");
     assert!(all.contains("log.jsonl:2") && !all.contains("secret") && !all.contains("hidden\""), "{all}");
 
-    let bad = Case::new().file("log.jsonl", &format!("{log}no json\n"));
+    let bad = Case::new().file("log.jsonl", format!("{log}no json\n"));
     bad.refuses(&["fit", "log.jsonl"], &["log.jsonl:13: "]);
     let table = Case::new().file("o.csv", LOG);
     table.refuses(&["fit", "o.csv"], &["--scenario: is needed for a table", "--kind usage-table"]);

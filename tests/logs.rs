@@ -330,7 +330,7 @@ fn shipped_log() -> String {
         } else {
             rules
         };
-        if session == 2 && turn % 3 == 0 {
+        if session == 2 && turn.is_multiple_of(3) {
             history[0] = format!("Summary {turn}: customer 2 asked about orders.");
         }
         let parts =
