@@ -1383,7 +1383,7 @@ fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
         let text = format!("{}{word}", "secret ".repeat(1_500));
         format!(
             "{{\"time\": {time}, \"request\": {{\"model\": \"gpt-5.2\", \"prompt_cache_key\": \"hidden\", \"input\": \
-             \"{text}\"}}, \"usage\": {{\"input_tokens_details\": {{\"cached_tokens\": {cached}}}}}}}\n"
+             \"{text}\"}}, \"usage\": {{\"input_tokens\": 1520, \"input_tokens_details\": {{\"cached_tokens\": {cached}}}}}}}\n"
         )
     };
     let log: String =

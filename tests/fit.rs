@@ -340,8 +340,8 @@ fn words(name: &str, count: u64) -> String {
     (0..count).map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// A log of JSON lines: bodies with their text, and usage as far as it is known.
-fn log_with_bodies(rows: &[Row], readings: Option<&[u32]>) -> String {
+/// A log of JSON lines: bodies with their text, and what was billed and read, as far as that is known.
+fn log_with_bodies(rows: &[Row], billed: Option<(&[u32], &[u32])>) -> String {
     let message = |role: &str, text: String| serde_json::json!({ "role": role, "content": text });
     let mut lines = String::new();
     for (index, (time, key, turn, edited)) in rows.iter().enumerate() {
@@ -357,8 +357,10 @@ fn log_with_bodies(rows: &[Row], readings: Option<&[u32]>) -> String {
         let request = serde_json::json!({
             "model": "gpt-5.2", "input": input, "prompt_cache_key": format!("key {key}"),
         });
-        let details = readings.map(|readings| serde_json::json!({ "cached_tokens": readings[index] }));
-        let usage = serde_json::json!({ "output_tokens": 50, "input_tokens_details": details });
+        let usage = billed.map(|(prompts, readings)| {
+            let details = serde_json::json!({ "cached_tokens": readings[index] });
+            serde_json::json!({ "input_tokens": prompts[index], "input_tokens_details": details, "output_tokens": 50 })
+        });
         let time = 1_760_000_000 + time;
         writeln!(lines, "{}", serde_json::json!({ "time": time, "request": request, "usage": usage }))
             .unwrap();
@@ -376,10 +378,15 @@ fn read_log(text: &str) -> Observations {
 /// The log that a provider with these changes leaves behind.
 fn logged(truth: &[Change], seed: u32) -> Observations {
     let rows = rows_of_log();
-    let unread = read_log(&log_with_bodies(&rows, None));
+    let bodies = read_log(&log_with_bodies(&rows, None));
+    let prompts: Vec<_> = bodies.requests().map(|(_, request)| request.prompt_tokens).collect();
+    // A hidden start that is billed.
+    let prompts: Vec<_> = prompts.iter().map(|tokens| tokens + 9).collect();
+    let unread = read_log(&log_with_bodies(&rows, Some((&prompts, &vec![0; rows.len()]))));
     let loaded = loaded().with(&[Change::new("seed", 1_000_000_000, "test")]).unwrap();
     let stage = Stage::new(&loaded, &unread, 100).unwrap();
-    read_log(&log_with_bodies(&rows, Some(&stage.readings(0, truth, seed).unwrap())))
+    let readings = stage.readings(0, truth, seed).unwrap();
+    read_log(&log_with_bodies(&rows, Some((&prompts, &readings))))
 }
 
 /// Every hypothesis that is asked about.
@@ -474,9 +481,13 @@ fn a_log_says_who_is_contradicted_where_and_what_would_tell_the_best_two_apart()
 #[ignore = "a thousand fits take an hour: cargo test --release --test fit recognised -- --ignored --nocapture"]
 fn every_hypothesis_is_recognised_in_95_of_100_logs() {
     let seeds: u32 = std::env::var("CACHECAST_SEEDS").map_or(100, |seeds| seeds.parse().unwrap());
+    let mut missed = Vec::new();
     for rival in HYPOTHESES {
         let recognised = recognised(rival, 0..seeds, &HYPOTHESES);
         println!("{rival}: {recognised} of {seeds}");
-        assert!(100 * recognised >= 95 * seeds as usize, "{rival}");
+        if 100 * recognised < 95 * seeds as usize {
+            missed.push(rival);
+        }
     }
+    assert!(missed.is_empty(), "{missed:?}");
 }

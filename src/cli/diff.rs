@@ -10,7 +10,7 @@ use crate::cli::output::{Field, Format, Table, print, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
 use crate::experiment::breaks::{Breaks, Broken};
-use crate::experiment::check::contract::Contract;
+use crate::experiment::contract::Contract;
 use crate::experiment::diff::{Difference, Eligible, Kind, Place, Side};
 use crate::input::calls::Calls;
 use crate::input::log::LogFormat;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::from_here;
 use crate::error::{Error, Result};
-use crate::experiment::check::contract::Contracts;
+use crate::experiment::contract::Contracts;
 use crate::input::calls::LogKind;
 use crate::input::log::LogFormat;
 use crate::input::render::{MESSAGE_OVERHEAD, Vocabulary};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::experiment::check::contract::{Contract, Contracts};
+use crate::experiment::contract::{Contract, Contracts};
 use crate::experiment::diff::{Eligible, Kind, Place, differing, place};
 use crate::input::call::{Role, Settings};
 use crate::input::log::{Log, LogFormat, LoggedCall, Shown};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::experiment::check::contract::Contracts;
+use crate::experiment::contract::Contracts;
 use crate::experiment::observations::{
     Cell, Content, Latency, Observations, Observed, ObservedRequest, Runs,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::experiment::observations::ObservedRequest;
+use crate::experiment::observations::{Content, ObservedRequest};
 use crate::units::{Span, Tokens};
 
 /// Counts of hits are exact, and a little more than exact where a rule leaves no choice: an unexplained hit or miss
@@ -44,6 +44,10 @@ const PARTS: usize = 4;
 /// Logs shorter than this are not divided.
 const LEAST_DIVIDED: usize = 20;
 
+/// Reads of a log with known prompts that come so near to all that was sent before count as whole: reports and boundaries
+/// in steps take the rest.
+const NEARLY_ALL: Tokens = 256;
+
 /// How the requests of one log are summarised.
 #[derive(Clone, Debug)]
 pub struct Summaries {
@@ -57,6 +61,8 @@ pub struct Summaries {
     pairs: Vec<(usize, usize)>,
     /// The requests that are compared, with the lengths of their prompts.
     compared: Vec<(usize, Tokens)>,
+    /// Of logs with known prompts: the requests of which something was sent before, with how much.
+    sent_before: Vec<(usize, Tokens)>,
 }
 
 impl Summaries {
@@ -107,9 +113,19 @@ impl Summaries {
             names.push(name.into());
             resolution.push(known_to);
         }
+        let sent = |index: usize| match &requests[index].content {
+            Content::Logged(prompt) => Some((index, prompt.shared_tokens)).filter(|(_, tokens)| *tokens > 0),
+            Content::Prefix(_) => None,
+        };
+        let sent_before: Vec<_> =
+            (0..requests.len()).filter(|index| compared(*index)).filter_map(sent).collect();
+        if !sent_before.is_empty() {
+            names.push("reads of nearly all that was sent before".into());
+            resolution.push(COUNT_RESOLUTION);
+        }
         let compared = (0..requests.len()).filter(|index| compared(*index));
         let compared = compared.map(|index| (index, requests[index].prompt_tokens)).collect();
-        Self { names, resolution, classes, pairs, compared }
+        Self { names, resolution, classes, pairs, compared, sent_before }
     }
 
     /// The numbers of these readings, one for each request of the log.
@@ -124,14 +140,18 @@ impl Summaries {
         let cached: u64 = self.compared.iter().map(|(index, _)| u64::from(readings[*index])).sum();
         let prompts: u64 = self.compared.iter().map(|(_, tokens)| u64::from(*tokens)).sum();
         let ratio = if prompts == 0 { 0.0 } else { cached as f64 / prompts as f64 };
-        hits.chain([changes, distinct.len() as f64, ratio]).collect()
+        let whole = self
+            .sent_before
+            .iter()
+            .filter(|(index, sent)| readings[*index].saturating_add(NEARLY_ALL) > *sent);
+        let whole = (!self.sent_before.is_empty()).then(|| whole.count() as f64);
+        hits.chain([changes, distinct.len() as f64, ratio]).chain(whole).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::observations::Content;
     use crate::units::SimTime;
 
     #[test]

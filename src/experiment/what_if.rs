@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use toml::Value;
 
 use crate::error::{Error, Result};
-use crate::experiment::check::contract::Contracts;
+use crate::experiment::contract::Contracts;
 use crate::experiment::metrics::Row;
 use crate::experiment::run::replicate;
 use crate::experiment::scenario::{Change, Loaded};

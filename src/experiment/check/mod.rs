@@ -3,7 +3,8 @@
 //! What is [`seen`] of a call is its tokens, digests of its parts and its place, never its text. Rules over [`single`]
 //! calls look at that; rules over a log keep what they need of each key ([`keys`]), session ([`sessions`]), list of tools
 //! ([`tools`]) and volatile head ([`volatile`], found by its [`pattern`]): memory follows their number, not that of the
-//! calls. What a rule takes for granted is the [`contract`] of the call's model. A [`scenario`] is checked by what is
+//! calls. What a rule takes for granted is the
+//! [contract](crate::experiment::contract) of the call's model. A [`scenario`] is checked by what is
 //! known of it before a run.
 
 use std::rc::Rc;
@@ -14,7 +15,6 @@ use crate::input::render::{Rendered, Renderer, Vocabulary};
 use crate::units::Tokens;
 
 pub mod finding;
-pub mod contract;
 pub mod seen;
 pub mod pattern;
 pub mod volatile;
@@ -24,7 +24,7 @@ pub mod sessions;
 pub mod single;
 pub mod scenario;
 
-use contract::Contracts;
+use crate::experiment::contract::Contracts;
 use finding::{Finding, Findings, Place};
 use keys::Keys;
 use seen::Seen;

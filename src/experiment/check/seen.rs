@@ -1,7 +1,7 @@
 //! Seen: what the rules look at of a call. Text stays behind.
 
-use crate::experiment::check::contract::Contract;
 use crate::experiment::check::finding::Place;
+use crate::experiment::contract::Contract;
 use crate::input::call::{Call, Content, Part, Role};
 use crate::input::render::Rendered;
 use crate::provider::profile::Provider;
