@@ -416,3 +416,67 @@ fn the_readme_shows_what_is_printed() {
     }
     assert_eq!(shown, 3);
 }
+
+#[test]
+fn an_anonymized_log_gives_the_same_bytes_whatever_is_asked() {
+    let folder = TempDir::new().unwrap();
+    let (lines, _) = log_with_usage();
+    let shipped = repository(SHIPPED_LOG).display().to_string();
+    write(folder.path(), "log.jsonl", &lines);
+    for (number, original) in ["log.jsonl", &shipped].into_iter().enumerate() {
+        let shared = format!("shared-{number}.jsonl");
+        let output = cachecast(folder.path(), &["anonymize", original, "--out", &shared, "--quiet"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for provider in ["openai-classic", "openai-5.6", "openai-5.5", "hypothesis-whole-body"] {
+            let replayed = |file: &str| {
+                let choices = [
+                    "--what-if",
+                    "key=buckets(2)",
+                    "--what-if",
+                    "breakpoints=after-system",
+                    "--provider",
+                    provider,
+                ];
+                let output = cachecast(
+                    folder.path(),
+                    &[&["replay", file, "--quiet", "--format", "csv"], &choices[..]].concat(),
+                );
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                output.stdout
+            };
+            assert!(replayed(original) == replayed(&shared), "{original} under {provider}");
+            let validated = |file: &str| {
+                answer(
+                    folder.path(),
+                    &["replay", file, "--quiet", "--format", "json", "--provider", provider],
+                )["validation"]
+                    .clone()
+            };
+            assert_eq!(validated(original), validated(&shared));
+        }
+        let broken =
+            |file: &str| answer(folder.path(), &["diff", file, "--json", "--quiet"])["broken"].clone();
+        assert_eq!(broken(original), broken(&shared));
+    }
+}
+
+#[test]
+fn a_large_body_is_compared_in_under_half_a_second() {
+    let folder = TempDir::new().unwrap();
+    let message = |number: usize| json!({ "role": "user", "content": [{ "type": "input_text", "text": words(number, 1, 450) }] });
+    let mut input: Vec<_> = (0..370).map(message).collect();
+    let large = json!({ "model": "gpt-5.2", "input": input }).to_string();
+    assert!(large.len() > 1_500_000, "{} bytes", large.len());
+    write(folder.path(), "one", &large);
+    input[312] = message(999);
+    write(folder.path(), "other", &json!({ "model": "gpt-5.2", "input": input }).to_string());
+    let time = || {
+        let start = std::time::Instant::now();
+        let said = answer(folder.path(), &["diff", "one", "other", "--json"]);
+        assert_eq!(said["first_difference"]["later"]["path"], "input[312].content[0].text");
+        start.elapsed()
+    };
+    // Two bodies, and the best of five: other work may be on the machine.
+    let fastest = (0..5).map(|_| time()).min().unwrap();
+    assert!(fastest.as_secs_f64() < 0.5, "{fastest:?}");
+}
