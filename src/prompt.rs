@@ -92,6 +92,8 @@ pub enum MarkKind {
     Developer,
     /// A user's message, or the last tool response of a run.
     Message,
+    /// The same in a request that leaves no implicit breakpoints: looked back at, and not written.
+    PassedMessage,
     /// A segment that the client marked.
     Explicit,
 }

@@ -229,7 +229,7 @@ fn a_replay_gives_what_the_law_gives_and_says_so_first() {
         folder.path(),
         &["replay", "log.jsonl", "--provider", "hypothesis-whole-body", "--format", "table"],
     );
-    assert!(String::from_utf8(output.stdout).unwrap().contains("does not explain the log"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("does not give what was billed"));
 }
 
 #[test]
@@ -423,7 +423,9 @@ fn an_anonymized_log_gives_the_same_bytes_whatever_is_asked() {
     let (lines, _) = log_with_usage();
     let shipped = repository(SHIPPED_LOG).display().to_string();
     write(folder.path(), "log.jsonl", &lines);
-    for (number, original) in ["log.jsonl", &shipped].into_iter().enumerate() {
+    // A deployment's name is the user's; what it says of the family is kept.
+    write(folder.path(), "deployed.jsonl", &lines.replace("gpt-5.2", "gpt-5.6-acme-payroll"));
+    for (number, original) in ["log.jsonl", "deployed.jsonl", &shipped].into_iter().enumerate() {
         let shared = format!("shared-{number}.jsonl");
         let output = cachecast(folder.path(), &["anonymize", original, "--out", &shared, "--quiet"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -479,4 +481,88 @@ fn a_large_body_is_compared_in_under_half_a_second() {
     // Two bodies, and the best of five: other work may be on the machine.
     let fastest = (0..5).map(|_| time()).min().unwrap();
     assert!(fastest.as_secs_f64() < 0.5, "{fastest:?}");
+}
+
+/// A conversation over Anthropic's API, whose mark moves to the latest message: each call reads what the one before it wrote.
+/// `more` tokens a message are billed beside its text; the text itself is counted in full.
+fn anthropic_log(marked: bool, more: usize) -> String {
+    let mut renderer = Renderer::new(Vocabulary::O200kBase, MESSAGE_OVERHEAD);
+    let (mut lines, mut history, mut before) = (String::new(), Vec::new(), 0);
+    for turn in 0..12 {
+        history.push(words(1, turn, 400));
+        let messages: Vec<_> = history
+            .iter()
+            .enumerate()
+            .map(|(at, text)| {
+                let mut block = json!({ "type": "text", "text": text });
+                if marked && at + 1 == history.len() {
+                    block["cache_control"] = json!({ "type": "ephemeral" });
+                }
+                json!({ "role": if at % 2 == 0 { "user" } else { "assistant" }, "content": [block] })
+            })
+            .collect();
+        let parts = history.iter().enumerate().map(|(at, text)| {
+            let role = if at % 2 == 0 { Role::User } else { Role::Assistant };
+            Part { opens_message: true, ..Part::text("", role, text) }
+        });
+        let text = renderer.render(&Body { parts: parts.collect() }).tokens.len();
+        let billed = text + 50 + more * history.len();
+        let read = if marked && before >= 1_024 { before } else { 0 };
+        let usage = json!({
+            "input_tokens": if marked { 0 } else { billed },
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": if marked { billed - read } else { 0 },
+            "output_tokens": 20,
+        });
+        let request = json!({ "model": "claude-opus-4-8", "max_tokens": 100, "messages": messages });
+        let line =
+            json!({ "time": 1_760_000_000 + turn * 30, "session": "s", "request": request, "usage": usage });
+        writeln!(lines, "{line}").unwrap();
+        before = billed;
+        history.push(words(2, turn, 60));
+    }
+    lines
+}
+
+#[test]
+fn a_mark_that_moves_with_the_conversation_is_found_again() {
+    let folder = TempDir::new().unwrap();
+    let replay = |log: &str, more: &[&str]| {
+        write(folder.path(), "log.jsonl", log);
+        let arguments = [&["replay", "log.jsonl", "--format", "json", "--quiet"][..], more].concat();
+        answer(folder.path(), &arguments)
+    };
+    let said = replay(&anthropic_log(true, 0), &["--what-if", "breakpoints=none"]);
+    assert_eq!(said["variants"][0]["profile"], "anthropic-5m");
+    assert_eq!(said["validation"]["exact_share"], json!(1), "{}", said["validation"]);
+    let ratio = |said: &Value, variant: usize| {
+        said["variants"][variant]["metrics"]["token_hit_ratio"]["mean"].as_f64()
+    };
+    assert!(ratio(&said, 0) > Some(0.7));
+    assert_eq!(ratio(&said, 1), Some(0.0), "without marks nothing is stored");
+    // Who marks nothing reads nothing, and would gain by a mark.
+    let said = replay(&anthropic_log(false, 0), &["--what-if", "breakpoints=last-message"]);
+    assert_eq!((&said["validation"]["exact_share"], ratio(&said, 0)), (&json!(1), Some(0.0)));
+    assert!(ratio(&said, 1) > Some(0.7));
+    // A few tokens that no text shows tear no prompt apart: what is missed is small.
+    let said = replay(&anthropic_log(true, 1), &[]);
+    assert!(said["validation"]["mean_distance_tokens"].as_f64() < Some(30.0), "{}", said["validation"]);
+}
+
+#[test]
+fn calls_of_different_models_share_nothing_and_the_common_one_is_played() {
+    let folder = TempDir::new().unwrap();
+    let rows = (0..12).map(|call| {
+        let model = if call % 3 == 0 { "claude-opus-4.8" } else { "gpt-5.2" };
+        format!("{},{model},s,{},0,10\n", 1_760_000_000 + call * 20, 4_000 + call * 50)
+    });
+    let table = "time,model,session,prompt_tokens,cached_tokens,output_tokens\n".to_string()
+        + &rows.collect::<String>();
+    write(folder.path(), "usage.csv", &table);
+    let arguments = ["replay", "usage.csv", "--kind", "usage-table", "--format", "json", "--quiet"];
+    let said = answer(folder.path(), &arguments);
+    assert_eq!(said["variants"][0]["model"], "gpt-5.2");
+    let ideal = answer(folder.path(), &[&arguments[..], &["--provider", "ideal"]].concat());
+    // One cache for all: but the first call of each model reads nothing.
+    assert_eq!(ideal["variants"][0]["metrics"]["hit_requests"]["mean"], json!(10));
 }

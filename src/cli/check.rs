@@ -141,9 +141,13 @@ impl Check {
             trace.skipped().clone()
         } else {
             let mut calls = Calls::open(path, forced, skip_bad)?;
+            let (mut without_body, mut all) = (0u64, 0u64);
             while let Some(call) = calls.next_call()? {
                 checker.call(&source, &call);
+                without_body += u64::from(call.body.is_none());
+                all += 1;
             }
+            self.warn_of_blindness(file, kind, without_body, all);
             calls.skipped().clone()
         };
         if !self.quiet {
@@ -152,6 +156,22 @@ impl Check {
             }
         }
         Ok(())
+    }
+}
+
+impl Check {
+    /// Says what cannot be found because it cannot be seen.
+    fn warn_of_blindness(&self, file: &str, kind: LogKind, without_body: u64, all: u64) {
+        if self.quiet {
+            return;
+        }
+        if without_body > 0 {
+            let words = "have no body: only their keys, times and usage are checked";
+            talk(&format!("warning: {without_body} of {all} calls of {file} {words}"));
+        }
+        if kind == LogKind::Anonymized {
+            talk(&format!("warning: {file} is anonymized: what only text or settings show cannot be found"));
+        }
     }
 }
 

@@ -240,7 +240,11 @@ impl Pair<'_> {
                 "next_tier_tokens",
                 next.map_or(String::new(), |(tier, _)| tier.to_string()),
                 next.map_or("only marks count here".into(), |(_, more)| {
-                    format!("with {more} more shared tokens")
+                    let hidden = match write.hidden_tokens {
+                        0 => String::new(),
+                        hidden => format!(" ({hidden} hidden ones stand before the prompt)"),
+                    };
+                    format!("with {more} more shared tokens{hidden}")
                 }),
             ),
         ];
@@ -359,11 +363,16 @@ fn places(breaks: &Breaks, file: &str) -> Table {
             broken.count.to_string().into(),
             Field::Number(Some(broken.depths as f64 / broken.count as f64), 0),
             broken.lost_tokens.to_string().into(),
-            Field::Number(Some(broken.lost_usd.dollars()), 4),
+            Field::Number(lost_usd(broken), 4),
             format!("{file}:{}", broken.line).into(),
         ]);
     }
     table
+}
+
+/// Dollars; nothing where prices are not known in them.
+fn lost_usd(broken: &Broken) -> Option<f64> {
+    Some(broken.lost_usd.dollars()).filter(|usd| *usd > 0.0 || broken.lost_tokens == 0)
 }
 
 fn log_json(breaks: &Breaks) -> Value {
@@ -378,7 +387,7 @@ fn log_json(breaks: &Breaks) -> Value {
             "breaks": broken.count,
             "mean_depth_tokens": broken.depths / broken.count,
             "lost_tokens": broken.lost_tokens,
-            "lost_usd": broken.lost_usd.dollars(),
+            "lost_usd": lost_usd(broken),
             "first_line": broken.line,
         })
     });

@@ -69,7 +69,7 @@ pub(super) fn contracts(provider: Option<&str>) -> Result<Contracts> {
 pub(super) fn stranger_words(contracts: &Contracts) -> Vec<String> {
     let words = |(model, taken_for): (&str, &str)| {
         format!(
-            "no profile has the model `{model}`: it is judged like `{taken_for}` (--provider says otherwise)"
+            "no profile has the model {model:?}: it is judged like `{taken_for}` (--provider says otherwise)"
         )
     };
     contracts.strangers().map(words).collect()

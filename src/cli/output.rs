@@ -18,7 +18,7 @@ pub enum Format {
     Table,
     /// Comma-separated values
     Csv,
-    /// An array of objects
+    /// JSON
     Json,
     /// A Markdown table
     Markdown,

@@ -40,7 +40,7 @@ pub struct Replay {
     #[arg(long)]
     provider: Option<String>,
     /// Other choices to compare with: key=none|constant|session|call|buckets(8), retention=24h, breakpoints=after-system,
-    /// provider=NAME, any path=value; several at once with `;` between them
+    /// provider=NAME, model=NAME, any path=value; several at once with `;` between them
     #[arg(long = "what-if", value_name = "CHOICE")]
     what_ifs: Vec<String>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub struct Replay {
     /// Idle lifetime in place of the provider's: "300s", "uniform(5m..10m)", "unlimited"
     #[arg(long, value_name = "SPAN")]
     lifetime: Option<String>,
-    /// Write one row for each request, in the order of processing
+    /// Write one row for each request as it was sent (of no what-if), in the order of processing
     #[arg(long, value_name = "OUT.csv")]
     requests: Option<PathBuf>,
     #[command(flatten)]
@@ -106,7 +106,12 @@ impl Replay {
         let loaded = scenario(&WhatIf::actual())?;
         let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
         self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
-        self.common.warn(&preflight::warnings(&loaded));
+        let of_actual = preflight::warnings(&loaded);
+        self.common.warn(&of_actual);
+        for (what_if, other) in what_ifs.iter().zip(&others) {
+            let more = preflight::warnings(other).into_iter().filter(|warning| !of_actual.contains(warning));
+            self.common.warn(&more.map(|warning| format!("{}: {warning}", what_if.name)).collect::<Vec<_>>());
+        }
         if let Some(requests) = &self.requests {
             play(&loaded.with(&[Change::new("seeds", 1, "--requests")])?, Some(requests), None, |_| Ok(()))?;
         }

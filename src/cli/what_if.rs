@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use crate::cli::output::{Field, Format, Table, print, talk};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, paired_difference, summarize};
+use crate::experiment::preflight::has_relative_prices;
 use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
 use crate::experiment::what_if::{Validation, Variant};
+use crate::provider::profile::Provider;
 use crate::simulation::outcome::Cause;
 use crate::units::round_to;
 
@@ -31,7 +33,7 @@ impl Answer<'_> {
     pub fn print(&self, format: Format, quiet: bool) -> Result<()> {
         let words = self.words();
         match format {
-            Format::Table => {
+            Format::Table | Format::Markdown => {
                 let mut text = format!("{words}\n\n{}", self.choices().render(format));
                 text += &format!(
                     "\nUncached tokens by cause, as a share of all prompt tokens:\n{}",
@@ -70,7 +72,7 @@ impl Answer<'_> {
             validation.mean_distance(),
         );
         if validation.exact_share() < FITS {
-            words += "\nThis provider does not explain the log: a what-if is worth little before one does (cachecast fit).";
+            words += "\nAs it is set, the simulator does not give what was billed: a what-if is worth little before one does (cachecast fit).";
         }
         words
     }
@@ -91,44 +93,51 @@ impl Answer<'_> {
             "cost_usd",
             "usd_saved",
         ]);
-        let actual = Self::rows(&self.variants[0]);
-        for (at, variant) in self.variants.iter().enumerate() {
+        for variant in &self.variants {
             let rows = Self::rows(variant);
-            let gained = |name: &str, factor: f64| {
-                let difference = paired_difference(&rows, &actual, name).filter(|_| at > 0);
-                difference.map(|difference| difference.scaled(factor))
-            };
             let estimate = |name: &str, places| Field::Estimate(summarize(&rows, name), places);
+            let [points, saved] = self.gains(variant);
+            let cost = if has_no_usd(variant) { Field::Estimate(None, 4) } else { estimate("cost_usd", 4) };
             table.row([
                 variant.what_if.name.as_str().into(),
                 estimate("request_hit_ratio", 4),
                 estimate("token_hit_ratio", 4),
-                Field::Estimate(gained("token_hit_ratio", 100.0), 2),
+                Field::Estimate(points, 2),
                 estimate("ttft_p95_ms", 0),
                 estimate("total_p95_ms", 0),
-                estimate("cost_usd", 4),
-                Field::Estimate(gained("cost_usd", -1.0), 4),
+                cost,
+                Field::Estimate(saved, 4),
             ]);
         }
         table
     }
 
-    /// Why tokens were uncached, a column a variant; causes of nothing are left out.
+    /// Points of token hit ratio gained over what was sent, and USD saved, seed by seed.
+    fn gains(&self, variant: &Variant) -> [Option<Estimate>; 2] {
+        let actual = &self.variants[0];
+        if std::ptr::eq(variant, actual) {
+            return [None, None];
+        }
+        let difference = |name: &str| paired_difference(&Self::rows(variant), &Self::rows(actual), name);
+        let points = difference("token_hit_ratio").map(|gained| gained.scaled(100.0));
+        let in_usd = !has_no_usd(variant) && !has_no_usd(actual);
+        [points, difference("cost_usd").filter(|_| in_usd).map(|more| more.scaled(-1.0))]
+    }
+
+    /// Why tokens were uncached, a column a cause; causes of nothing are left out.
     fn causes(&self) -> Table {
-        let names = self.variants.iter().map(|variant| variant.what_if.name.as_str());
-        let mut table = Table::new(["cause"].into_iter().chain(names));
-        for cause in Cause::ALL {
-            let column = format!("lost_{}_tokens", cause.name());
-            let share = |variant: &Variant| {
-                let rows = Self::rows(variant);
-                let lost = summarize(&rows, &column).map_or(0.0, |lost| lost.mean);
-                summarize(&rows, "prompt_tokens").map(|prompt| lost / prompt.mean.max(1.0))
-            };
-            let shares: Vec<_> = self.variants.iter().map(share).collect();
-            if shares.iter().flatten().any(|share| *share > 0.0) {
-                let shares = shares.into_iter().map(|share| Field::Number(share, 4));
-                table.row([Field::from(cause.name())].into_iter().chain(shares));
-            }
+        let share = |variant: &Variant, cause: &Cause| {
+            let rows = Self::rows(variant);
+            let lost =
+                summarize(&rows, &format!("lost_{}_tokens", cause.name())).map_or(0.0, |lost| lost.mean);
+            summarize(&rows, "prompt_tokens").map_or(0.0, |prompt| lost / prompt.mean.max(1.0))
+        };
+        let some = |cause: &Cause| self.variants.iter().any(|variant| share(variant, cause) > 0.0);
+        let causes: Vec<_> = Cause::ALL.into_iter().filter(some).collect();
+        let mut table = Table::new(["what_if"].into_iter().chain(causes.iter().map(|cause| cause.name())));
+        for variant in &self.variants {
+            let shares = causes.iter().map(|cause| Field::Number(Some(share(variant, cause)), 4));
+            table.row([Field::from(variant.what_if.name.as_str())].into_iter().chain(shares));
         }
         table
     }
@@ -136,11 +145,21 @@ impl Answer<'_> {
     /// A row for each variant, with every metric and its interval.
     fn every_metric(&self) -> Table {
         let names = COLUMNS.iter().map(|column| column.name);
-        let mut table = Table::new(["what_if"].into_iter().chain(names.clone()));
+        let mut table =
+            Table::new(["what_if", "points_gained", "usd_saved"].into_iter().chain(names.clone()));
         for variant in &self.variants {
             let rows = Self::rows(variant);
-            let fields = names.clone().map(|name| Field::Estimate(summarize(&rows, name), 4));
-            table.row([Field::from(variant.what_if.name.as_str())].into_iter().chain(fields));
+            let fields = names.clone().map(|name| match name.ends_with("_usd") && has_no_usd(variant) {
+                true => Field::Estimate(None, 4),
+                false => Field::Estimate(summarize(&rows, name), 4),
+            });
+            let [points, saved] = self.gains(variant);
+            let first = [
+                Field::from(variant.what_if.name.as_str()),
+                Field::Estimate(points, 2),
+                Field::Estimate(saved, 4),
+            ];
+            table.row(first.into_iter().chain(fields));
         }
         table
     }
@@ -152,11 +171,27 @@ impl Answer<'_> {
                 COLUMNS.iter().filter_map(|column| Some((column.name, summarize(&rows, column.name)?)));
             let metrics: serde_json::Map<_, _> =
                 metrics.map(|(name, estimate)| (name.to_string(), estimate_json(estimate))).collect();
-            json!({ "what_if": variant.what_if.name, "replications": variant.rows.len(), "metrics": metrics })
+            let [points, saved] = self.gains(variant).map(|gain| gain.map(estimate_json));
+            let Provider { profile, model, .. } = &variant.loaded.scenario.provider;
+            json!({
+                "what_if": variant.what_if.name,
+                "profile": profile,
+                "model": model,
+                "prices_in_usd": !has_no_usd(variant),
+                "replications": variant.rows.len(),
+                "points_gained": points,
+                "usd_saved": saved,
+                "metrics": metrics,
+            })
         });
         let variants: Vec<_> = variants.collect();
         json!({ "file": self.file, "form": self.form, "validation": self.validation.as_ref().map(validation_json), "variants": variants })
     }
+}
+
+/// Whether the prices of its provider are relative only.
+fn has_no_usd(variant: &Variant) -> bool {
+    has_relative_prices(&variant.loaded.scenario.provider)
 }
 
 /// A number as results files have it.

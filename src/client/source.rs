@@ -264,8 +264,8 @@ impl Source {
             return Marks::new();
         }
         match &self.kind {
-            Kind::Trace(recording) if !recording.record().marks.is_empty() => {
-                self.known_marks(&recording.record().marks)
+            Kind::Trace(recording) if recording.record().marks.is_some() => {
+                self.known_marks(recording.record().marks.as_deref().unwrap_or_default())
             }
             _ => self.assumed_marks(session, end),
         }
@@ -273,10 +273,11 @@ impl Source {
 
     /// The marks of a prompt whose segments are known: the recorded explicit ones, unless others are asked for.
     fn known_marks(&self, recorded: &[Mark]) -> Marks {
-        let messages = recorded.iter().filter(|mark| mark.kind == MarkKind::Message).count();
+        let is_message = |mark: &Mark| matches!(mark.kind, MarkKind::Message | MarkKind::PassedMessage);
+        let messages = recorded.iter().filter(|mark| is_message(mark)).count();
         let mut forgotten = messages.saturating_sub(self.wanted.messages);
         let latest = recorded.iter().filter(|mark| {
-            let is_forgotten = mark.kind == MarkKind::Message && forgotten > 0;
+            let is_forgotten = is_message(mark) && forgotten > 0;
             forgotten -= usize::from(is_forgotten);
             !is_forgotten
         });
@@ -287,7 +288,7 @@ impl Source {
         for mark in latest {
             match mark.kind {
                 MarkKind::Developer => ends.developer = Some(mark.depth),
-                MarkKind::Message => ends.messages.push(mark.depth),
+                MarkKind::Message | MarkKind::PassedMessage => ends.messages.push(mark.depth),
                 MarkKind::Explicit => (),
             }
         }

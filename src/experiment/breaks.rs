@@ -9,8 +9,9 @@ use std::path::Path;
 use crate::error::Result;
 use crate::experiment::contract::{Contract, Contracts};
 use crate::experiment::diff::{Eligible, Kind, Place, differing, place};
+use crate::experiment::preflight::has_relative_prices;
 use crate::input::call::{Role, Settings};
-use crate::input::log::{Log, LogFormat, LoggedCall, Shown};
+use crate::input::log::{Log, LogFormat, LoggedCall, Shown, as_sent};
 use crate::input::token_tree::common_prefix;
 use crate::prompt::{Mark, Run};
 use crate::units::{Tokens, Usd};
@@ -42,7 +43,7 @@ pub struct Broken {
     pub depths: u64,
     /// Tokens that would have been read if the earlier prompt had been kept as it was.
     pub lost_tokens: u64,
-    /// What these cost.
+    /// What these cost; nothing where the provider's prices are not known in USD.
     pub lost_usd: Usd,
     /// The earlier and the later prompt of the first break, and where they part.
     pub first: ([Vec<Run>; 2], Tokens),
@@ -76,10 +77,15 @@ impl Breaks {
     /// Reads a log, and judges it by these contracts.
     pub fn read(path: &Path, format: &LogFormat, contracts: &mut Contracts) -> Result<Self> {
         let mut reading = Reading::default();
-        let log = Log::read_shown(path, format, |shown, logged| {
+        let mut log = Log::read_shown(path, format, |shown, logged| {
             let contract = contracts.of(shown.call.settings.prefix.get("model").map(String::as_str));
             reading.call(shown, logged, &contract);
         })?;
+        if !log.calls.is_sorted_by_key(|call| call.line) {
+            log.notes.push(
+                "the file is not in the order of time; calls are compared in the order of the file".into(),
+            );
+        }
         let Reading { kinds, first_calls, places, .. } = reading;
         let mut places: Vec<_> = places.into_values().collect();
         places.sort_by_key(|broken| std::cmp::Reverse((broken.lost_tokens, broken.count)));
@@ -102,7 +108,7 @@ impl Reading {
             settings: shown.call.settings.clone(),
             runs: logged.runs.clone(),
             tokens: logged.rendered_tokens,
-            marks: logged.marks.clone(),
+            marks: as_sent(&logged.marks, logged.explicit_only),
         });
     }
 
@@ -165,11 +171,15 @@ impl Reading {
 fn lost(earlier: &Earlier, later: &LoggedCall, prefix: Tokens, contract: &Contract) -> (Tokens, Usd) {
     let write = &contract.provider.write;
     let tokens = later.rendered_tokens;
+    let looked_at = as_sent(&later.marks, later.explicit_only);
     let reads = |prefix| {
-        let sides = ((earlier.tokens, earlier.marks.as_slice()), (tokens, later.marks.as_slice()));
+        let sides = ((earlier.tokens, earlier.marks.as_slice()), (tokens, looked_at.as_slice()));
         Eligible::of(write, sides.0, sides.1, prefix).expected
     };
     let (kept, read) = (reads(earlier.tokens.min(tokens)), reads(prefix));
+    if has_relative_prices(&contract.provider) {
+        return (kept.saturating_sub(read), Usd::default());
+    }
     let prices = contract.provider.chosen_model().prices();
     let cost = |cached| prices.cost(tokens, cached, 0, 0);
     (kept.saturating_sub(read), cost(read) - cost(kept.max(read)))

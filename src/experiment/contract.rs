@@ -54,6 +54,24 @@ impl Contracts {
         contract
     }
 
+    /// The contract of a model whose calls ask for a retention: of the profiles that have the model, one that has the
+    /// policy, if there is any.
+    pub fn of_asking(&mut self, model: Option<&str>, retention: Option<&str>) -> Contract {
+        let contract = self.of(model);
+        let has = |provider: &Provider| provider.policy(retention, false).is_ok();
+        if retention.is_none() || has(&contract.provider) {
+            return contract;
+        }
+        let name = &contract.provider.model;
+        let others = self.profiles.iter().filter(|profile| profile.models.contains_key(name));
+        let others = others.map(|profile| Provider { model: name.clone(), ..profile.clone() });
+        let other = others.into_iter().find(has);
+        other.map_or(contract.clone(), |provider| Contract {
+            provider: Rc::new(provider),
+            exact: contract.exact,
+        })
+    }
+
     fn find(&self, model: Option<&str>) -> Contract {
         let candidates = || {
             self.profiles.iter().flat_map(|profile| profile.models.keys().map(move |name| (profile, name)))
@@ -88,16 +106,30 @@ impl Contracts {
     }
 }
 
-fn words(model: &str) -> impl Iterator<Item = &str> {
-    model.rsplit('/').next().unwrap_or(model).split(['-', '@'])
+/// A name without vendor and region, in one way of writing: `us.anthropic.claude-opus-4-8` as `claude-opus-4.8`.
+fn plain(model: &str) -> String {
+    let lower = model.rsplit('/').next().unwrap_or(model).to_lowercase();
+    let vendor = ["anthropic.", "openai.", "deepseek.", "mistral."]
+        .iter()
+        .filter_map(|name| lower.find(name).map(|at| at + name.len()));
+    let name = &lower[vendor.max().unwrap_or(0)..];
+    name.replace(['.', '@', ':'], "-")
+}
+
+fn words(model: &str) -> impl Iterator<Item = String> {
+    plain(model).split('-').map(String::from).collect::<Vec<_>>().into_iter()
 }
 
 /// Whether `model` is `name`, perhaps with a date or a vendor: `gpt-5.2-2026-01-15`, `openai/gpt-5.2`.
 fn is_dated(model: &str, name: &str) -> bool {
-    let model = model.rsplit('/').next().unwrap_or(model);
-    let rest = model.strip_prefix(name);
+    let (model, name) = (plain(model), plain(name));
+    let rest = model.strip_prefix(&name);
+    // A date, or a revision such as `v1`: no further number of the version.
+    let is_date = |piece: &str| piece.len() >= 2 && piece.bytes().all(|byte| byte.is_ascii_digit());
+    let is_revision = |piece: &str| piece.len() <= 2 && piece.starts_with('v') || piece == "0";
     rest.is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with('-') && rest[1..].bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        rest.is_empty()
+            || rest.starts_with('-') && rest[1..].split('-').all(|piece| is_date(piece) || is_revision(piece))
     })
 }
 

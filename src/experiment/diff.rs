@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::input::call::{Body, Call, Role, Settings};
-use crate::input::log::marks;
+use crate::input::log::{as_sent, marks};
 use crate::input::render::Rendered;
 use crate::prompt::{Cursor, Mark};
 use crate::provider::write::{Semantics, Stored, Write};
@@ -90,7 +90,7 @@ impl Side {
 
     /// Where its segments end.
     pub fn marks(&self) -> Vec<Mark> {
-        marks(self.body(), &self.rendered, &self.call.settings)
+        as_sent(&marks(self.body(), &self.rendered), self.call.settings.explicit_only)
     }
 }
 

@@ -301,7 +301,23 @@ fn is_log(path: &Path, format: &LogFormat) -> Result<bool> {
     let header = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let names: Vec<String> = header.split(',').map(|name| name.trim().to_string()).collect();
     let is_table = form_of("", &names).is_ok();
-    Ok(header.starts_with('{') || !is_table && Calls::is_usage_of_requests(header))
+    Ok(header.starts_with(['{', '[']) || !is_table && Calls::is_usage_of_requests(header))
+}
+
+/// A field as a message shows it: what is no number may be anything, a prompt's text among it.
+fn shown(field: &str) -> String {
+    let is_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    if field.len() <= 30 && field.chars().all(is_number) { format!("`{field}`") } else { "no number".into() }
+}
+
+/// A column as a message shows it: a name of one word, as columns have, or none.
+fn column_name(name: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.len() <= 60 && name.chars().all(is_word) {
+        format!("`{name}`")
+    } else {
+        "with no plain name".into()
+    }
 }
 
 /// A metric's own name.
@@ -320,7 +336,10 @@ fn form_of(file: &str, header: &[String]) -> Result<Form> {
     if let Some(twice) =
         header.iter().enumerate().find_map(|(at, name)| header[..at].contains(name).then_some(name))
     {
-        return Err(Error::input(format!("{file}:1"), format!("the column `{twice}` is there twice")));
+        return Err(Error::input(
+            format!("{file}:1"),
+            format!("the column {} is there twice", column_name(twice)),
+        ));
     }
     let form = if has("time") || has("time_ms") {
         Form::Requests
@@ -347,7 +366,7 @@ fn form_of(file: &str, header: &[String]) -> Result<Form> {
             Form::Cells => ("a table of cells", "cell, metrics such as token_hit_ratio".into()),
         };
         let paths = if paths_too { ", and paths such as client.key.buckets" } else { "" };
-        let message = format!("the column `{name}` is not known: {what} has {of}{paths}{hint}");
+        let message = format!("the column {} is not known: {what} has {of}{paths}{hint}", column_name(name));
         return Err(Error::input(format!("{file}:1"), message));
     }
     let needed: &[&str] = match form {
@@ -389,7 +408,9 @@ impl Row<'_> {
         let Some(field) = self.field(name) else { return Ok(None) };
         match field.parse::<f64>() {
             Ok(value) if value.is_finite() && value >= 0.0 => Ok(Some(value)),
-            _ => Err(self.error(format!("`{name}` is `{field}`: it must be a number of zero or more"))),
+            _ => {
+                Err(self.error(format!("`{name}` is {}: it must be a number of zero or more", shown(field))))
+            }
         }
     }
 
@@ -397,7 +418,10 @@ impl Row<'_> {
         let Some(field) = self.field(name) else { return Ok(None) };
         let tokens = field.parse().ok().filter(|tokens| *tokens <= MOST_TOKENS);
         tokens.map(Some).ok_or_else(|| {
-            self.error(format!("`{name}` is `{field}`: it must be a whole number from 0 to {MOST_TOKENS}"))
+            self.error(format!(
+                "`{name}` is {}: it must be a whole number from 0 to {MOST_TOKENS}",
+                shown(field)
+            ))
         })
     }
 
@@ -415,7 +439,10 @@ impl Row<'_> {
         let nanos = decimal_times(field, scale).filter(|nanos| *nanos < 1 << 62);
         let unit = if name == "time" { "seconds" } else { "milliseconds" };
         nanos.map(SimTime).ok_or_else(|| {
-            self.error(format!("`{name}` is `{field}`: it must be a number of {unit} from 0 to 146 years"))
+            self.error(format!(
+                "`{name}` is {}: it must be a number of {unit} from 0 to 146 years",
+                shown(field)
+            ))
         })
     }
 

@@ -129,15 +129,6 @@ fn notes(log: &Log, file: &str) -> Vec<String> {
         let first = log.skipped.first.first().map_or(String::new(), |first| format!(", the first: {first}"));
         notes.push(format!("{file}: {} bad lines were passed over{first}.", log.skipped.count));
     }
-    let off = |call: &LoggedCall| {
-        let billed = call.usage.prompt_tokens.filter(|_| call.has_body)?;
-        Some(billed.abs_diff(call.rendered_tokens + call.unrendered_tokens)).filter(|tokens| *tokens > 0)
-    };
-    if let Some(most) = log.calls.iter().filter_map(off).max() {
-        notes.push(format!(
-            "{file}: our count of tokens is up to {most} off what was billed: readings near a boundary may be a step off."
-        ));
-    }
     notes
 }
 

@@ -11,6 +11,7 @@ use crate::document::KeyPath;
 use crate::experiment::coupling;
 use crate::experiment::rule::Rule;
 use crate::experiment::scenario::{Loaded, Scenario};
+use crate::prompt::MarkKind;
 use crate::provider::profile::Provider;
 use crate::provider::routing::{self, KeyRole, Overflow, Routing};
 use crate::provider::write::{Semantics, Write};
@@ -153,17 +154,32 @@ fn shortest_by_default(loaded: &Loaded) -> Option<String> {
 /// A provider that stores at marks only, and none are set.
 fn no_marks(loaded: &Loaded, workload: &Workload) -> Option<String> {
     let Write { semantics, implicit_breakpoint, developer_breakpoint, .. } = loaded.scenario.provider.write;
-    let marked =
-        implicit_breakpoint || developer_breakpoint || !loaded.scenario.client.marked(workload).is_empty();
+    let marked = implicit_breakpoint
+        || developer_breakpoint
+        || has_own_marks(workload)
+        || !loaded.scenario.client.marked(workload).is_empty();
     (semantics == Semantics::Breakpoints && !marked).then(|| {
         "this provider stores at explicit breakpoints only: without client.breakpoints, such as [\"developer\", \"message\"], there can be no hits".into()
     })
 }
 
-/// Prices that are relative to each other only.
+/// Whether its requests are a user's own log, with marks of their own.
+fn has_own_marks(workload: &Workload) -> bool {
+    let logged = workload.trace.as_ref().and_then(|trace| trace.logged.as_deref());
+    logged
+        .into_iter()
+        .flatten()
+        .any(|record| record.marks.iter().flatten().any(|mark| mark.kind == MarkKind::Explicit))
+}
+
+/// Whether a provider's prices are relative to each other only: they come to no USD.
+pub fn has_relative_prices(provider: &Provider) -> bool {
+    provider.chosen_model().input == 1.0
+}
+
 fn relative_prices(loaded: &Loaded) -> Option<String> {
     let Provider { profile, model, .. } = &loaded.scenario.provider;
-    (loaded.scenario.provider.chosen_model().input == 1.0).then(|| {
+    has_relative_prices(&loaded.scenario.provider).then(|| {
         format!("prices of `{model}` in `{profile}` are relative (input = 1 for a million tokens): its costs are no USD")
     })
 }
@@ -178,7 +194,8 @@ fn low_floor(loaded: &Loaded) -> Option<String> {
 
 /// A trace knows its prompts block by block, not where they end.
 fn ends_inside_blocks(loaded: &Loaded, workload: &Workload) -> Option<String> {
-    (workload.trace.is_some() && !loaded.scenario.provider.write.covers()).then(|| {
+    let is_file = workload.trace.as_ref().is_some_and(|trace| trace.logged.is_none());
+    (is_file && !loaded.scenario.provider.write.covers()).then(|| {
         "its prompts mostly end inside a block, where nothing says what the next prompt shares: boundaries at ends of prompts are missed".into()
     })
 }

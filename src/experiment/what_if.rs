@@ -1,7 +1,6 @@
 //! What if: a user's own traffic under the choices it was sent with, and under others; and first of all whether the
 //! simulator gives what was billed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -51,6 +50,7 @@ impl WhatIf {
             match name {
                 "key" => what_if.changes.extend(key(value, &origin).map_err(wrong)?),
                 "retention" => what_if.changes.push(Change::new("client.retention", value, &origin)),
+                "model" => what_if.changes.push(Change::new("provider.model", value, &origin)),
                 "provider" => what_if.changes.push(Change::new("provider.profile", value, &origin)),
                 "breakpoints" => {
                     what_if.keeps_marks = false;
@@ -58,8 +58,9 @@ impl WhatIf {
                     what_if.changes.push(Change::new("client.breakpoints", marked, &origin));
                 }
                 _ => {
-                    let change = Change::parse(choice)
-                        .map_err(|_| wrong(format!("`{name}` is no path of a scenario")))?;
+                    let known = "key, retention, breakpoints, provider, model, or a path such as provider.routing.limit_rpm";
+                    let path = Change::parse(choice).ok().filter(|_| name.contains('.'));
+                    let change = path.ok_or_else(|| wrong(format!("`{name}` is no choice: {known}")))?;
                     what_if.changes.push(Change { origin, ..change });
                 }
             }
@@ -116,6 +117,19 @@ fn breakpoints(text: &str) -> std::result::Result<Value, String> {
     marked.collect::<std::result::Result<Vec<_>, _>>().map(Value::Array)
 }
 
+/// The values by how many have them, the most common first, and of those the one that came first.
+fn most_common<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut counted: Vec<(T, usize)> = Vec::new();
+    for value in values {
+        match counted.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((value, 1)),
+        }
+    }
+    counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counted.into_iter().map(|(value, _)| value).collect()
+}
+
 /// A log, ready to be played.
 pub struct Replay {
     log: Log,
@@ -134,6 +148,9 @@ pub struct Variant {
     /// Its replications.
     pub rows: Vec<Row>,
 }
+
+/// Line and `cached_tokens` of the calls that say so, by number.
+pub type Logged = FxHashMap<u64, (u64, Tokens)>;
 
 /// The simulated `cached_tokens` beside those of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -208,8 +225,11 @@ impl Replay {
     /// A log under the contract of its model, or of the profile that was named; `flags` are laid over that.
     pub fn new(log: Log, contracts: &mut Contracts, flags: &[Change]) -> Self {
         let mut notes = log.notes.clone();
-        let models: BTreeSet<_> = log.groups.iter().filter_map(|group| group.prefix.get("model")).collect();
-        let contract = contracts.of(models.first().map(|model| model.as_str()));
+        let models =
+            most_common(log.calls.iter().map(|call| log.groups[call.group as usize].prefix.get("model")));
+        let retentions = most_common(log.calls.iter().map(|call| call.retention.as_ref()));
+        let (model, asked) = (models[0].map(String::as_str), retentions[0].map(String::as_str));
+        let contract = contracts.of_asking(model, asked);
         if models.len() > 1 {
             notes.push(format!(
                 "{} models are in this log, and nothing is shared across them; all are played and priced as {}",
@@ -224,15 +244,18 @@ impl Replay {
             Change::new("provider.profile", provider.profile.as_str(), "the log"),
             Change::new("provider.model", provider.model.as_str(), "the log"),
         ];
-        let asked: BTreeSet<_> = log.calls.iter().map(|call| &call.retention).collect();
-        match asked.into_iter().collect::<Vec<_>>().as_slice() {
-            [Some(policy)] if provider.policy(Some(policy), false).is_ok() => {
-                changes.push(Change::new("client.retention", policy.as_str(), "the log"));
+        if let Some(policy) = asked {
+            if provider.policy(Some(policy), false).is_ok() {
+                changes.push(Change::new("client.retention", policy, "the log"));
+            } else {
+                notes.push(
+                    "most calls ask for a retention that the profile does not know: its default is played"
+                        .into(),
+                );
             }
-            [None] => (),
-            _ => notes.push(
-                "not every call asks for the same retention that the profile knows: all are played with its default".into(),
-            ),
+        }
+        if retentions.len() > 1 {
+            notes.push("the calls ask for different retentions: all are played with that of most".into());
         }
         changes.extend(flags.iter().cloned());
         Self { log, changes, notes }
@@ -258,25 +281,21 @@ impl Replay {
         Loaded::from_log("replay", records, &changes)
     }
 
-    /// What was logged as cached, by line.
-    pub fn logged(&self) -> FxHashMap<u64, Tokens> {
+    /// What was logged as cached, with its line, by the number of the call.
+    pub fn logged(&self) -> Logged {
         let calls = self.log.calls.iter();
-        calls.filter_map(|call| Some((call.line, call.usage.cached_tokens?))).collect()
+        calls.filter_map(|call| Some((call.number, (call.line, call.usage.cached_tokens?)))).collect()
     }
 }
 
 /// Plays a scenario with every seed, and lays what it reads beside what was `logged`, by line.
-pub fn play(
-    what_if: WhatIf,
-    loaded: Loaded,
-    logged: &FxHashMap<u64, Tokens>,
-) -> Result<(Variant, Validation)> {
+pub fn play(what_if: WhatIf, loaded: Loaded, logged: &Logged) -> Result<(Variant, Validation)> {
     let seeds: Vec<_> = (0..loaded.scenario.seeds).collect();
     let played = seeds.par_iter().map(|seed| {
         let mut compared = Validation::default();
         let report = replicate(&loaded, *seed, |outcome| {
-            if let Some(cached) = logged.get(&outcome.line) {
-                compared.compare(outcome.line, *cached, outcome);
+            if let Some((line, cached)) = logged.get(&outcome.line) {
+                compared.compare(*line, *cached, outcome);
             }
         })?;
         Ok((report.row, compared))

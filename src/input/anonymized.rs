@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::call::{Body, Call, Content, Part, Role, Settings, Usage};
 use crate::input::fields::{Fields, json_trouble};
-use crate::input::public_words::{is_public, public_path};
+use crate::input::public_words::{is_public, public_path, public_start};
 use crate::input::request_log::Step;
 use crate::input::salt::Salt;
 use crate::input::text_lines::Parsed;
@@ -21,7 +21,7 @@ use crate::units::{SimTime, Span, Tokens};
 /// The version of this form.
 const VERSION: u32 = 1;
 /// The most tokens of a prompt.
-const LONGEST: u64 = 1 << 26;
+const LONGEST: u64 = 1 << 23;
 
 /// A call as it is written.
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,7 +129,14 @@ pub fn write(call: &Call, contents: Option<Vec<Content>>, salt: &Salt) -> String
     let name = |subject: &str, name: &Option<String>| name.as_ref().map(|name| salt.name(subject, name));
     let public = |setting: &str, value: &String| {
         let subject = setting.rsplit('.').next().unwrap_or(setting);
-        if is_public(setting, value) { value.clone() } else { salt.name(subject, value) }
+        match setting {
+            _ if is_public(setting, value) => value.clone(),
+            // The family stays: a replay takes the provider that it names.
+            "model" if !public_start(value).is_empty() => {
+                format!("{}-{}", public_start(value), salt.name(subject, value))
+            }
+            _ => salt.name(subject, value),
+        }
     };
     let parts = call.body.as_ref().zip(contents).map(|(body, contents)| {
         let phase = |part: &Part| part.phase.as_ref().map(|phase| public("phase", phase));

@@ -62,6 +62,9 @@ fn look(lines: &TextLines) -> Parsed<Option<LogKind>> {
     if text.starts_with('#') {
         return Ok(None);
     }
+    if text.starts_with('[') {
+        return Err("begins a JSON array: write one object a line".into());
+    }
     if !text.starts_with('{') && usage_table::is_header(text) {
         return Ok(Some(LogKind::UsageTable));
     }

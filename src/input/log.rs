@@ -74,6 +74,8 @@ pub struct Log {
 pub struct LoggedCall {
     /// Line in the file.
     pub line: u64,
+    /// What tells it apart from other calls: its line, unless a line holds several calls.
+    pub number: u64,
     /// When it was sent, since 1970.
     pub time: SimTime,
     /// Number of its session.
@@ -94,6 +96,8 @@ pub struct LoggedCall {
     pub has_body: bool,
     /// Where its segments end.
     pub marks: Vec<Mark>,
+    /// Whether the client opted out of implicit breakpoints.
+    pub explicit_only: bool,
     /// Tokens of the provider's own that are taken to stand before it: of calls with the same settings the least
     /// difference of what was billed to what was rendered.
     pub unrendered_tokens: Tokens,
@@ -169,6 +173,10 @@ impl Log {
         log.path = path.to_path_buf();
         log.kind = file.kind();
         log.skipped = file.skipped().clone();
+        if file.without_usage() > 0 {
+            let left_out = file.without_usage();
+            log.notes.push(format!("{left_out} calls are left out, which failed or say nothing of tokens"));
+        }
         log.settle()?;
         Ok(log)
     }
@@ -178,17 +186,42 @@ impl Log {
         if self.calls.is_empty() {
             return Err(Error::input(self.path.display(), "holds no call with a body or with usage"));
         }
+        self.number_calls();
         self.put_in_time()?;
         self.align();
+        self.note_how_far_off();
         let bodiless = self.calls.iter().filter(|call| !call.has_body).count();
         if bodiless > 0 {
             self.notes.push(format!(
                 "{bodiless} of {} calls have no body: prompts of one session (or of one identity) are taken to begin \
-                 alike, others to share nothing",
+                 alike, others to share nothing; a `session` says which belong together",
                 self.calls.len()
             ));
         }
         Ok(())
+    }
+
+    fn number_calls(&mut self) {
+        let are_lines = self.calls.is_sorted_by(|one, next| one.line < next.line);
+        for (at, call) in (1u64..).zip(&mut self.calls) {
+            call.number = if are_lines { call.line } else { at };
+        }
+    }
+
+    /// Whether the tokens of the text are those that were billed.
+    fn note_how_far_off(&mut self) {
+        let off = |call: &LoggedCall| {
+            let billed = call.usage.prompt_tokens.filter(|_| call.has_body)?;
+            Some((billed.abs_diff(call.rendered_tokens + call.unrendered_tokens), call.line))
+        };
+        let far = |(tokens, line): &(Tokens, u64)| (*tokens, std::cmp::Reverse(*line));
+        let most = self.calls.iter().filter_map(off).max_by_key(far);
+        if let Some((tokens, line)) = most.filter(|(tokens, _)| *tokens > 0) {
+            self.notes.push(format!(
+                "the tokens of the text are up to {tokens} off what was billed (line {line}): readings near a boundary \
+                 may be a step off"
+            ));
+        }
     }
 
     /// Sorts the calls by time; without any, they are taken to be a second apart.
@@ -230,21 +263,24 @@ impl Log {
 }
 
 impl LoggedCall {
-    /// Length of its prompt: as billed, or else as rendered.
+    /// Length of its prompt: as billed, but never less than its text, since cutting that would tear prompts apart.
     pub fn prompt_tokens(&self) -> Tokens {
-        self.usage.prompt_tokens.unwrap_or(self.rendered_tokens + self.unrendered_tokens)
+        let text = self.rendered_tokens + self.unrendered_tokens;
+        self.usage.prompt_tokens.map_or(text, |billed| billed.max(text))
     }
 
     fn record(&self, keeps_marks: bool) -> Record {
         let (before, prompt_tokens) = (self.unrendered_tokens, self.prompt_tokens());
         let unrendered =
             Run { content: UNRENDERED + (u64::from(self.group) << 32), pieces: before, piece_tokens: 1 };
-        let named_tokens = (before + self.rendered_tokens).min(prompt_tokens);
-        let runs = cut([unrendered].into_iter().chain(self.runs.iter().copied()), named_tokens);
-        let marks = self.marks.iter().filter(|mark| keeps_marks || mark.kind != MarkKind::Explicit);
-        let marks = marks.map(|mark| Mark { depth: (mark.depth + before).min(prompt_tokens), ..*mark });
+        let named_tokens = before + self.rendered_tokens;
+        let runs: Vec<Run> =
+            [unrendered].into_iter().filter(|run| run.pieces > 0).chain(self.runs.iter().copied()).collect();
+        let sent = if keeps_marks { as_sent(&self.marks, self.explicit_only) } else { self.marks.clone() };
+        let marks = sent.iter().filter(|mark| keeps_marks || mark.kind != MarkKind::Explicit);
+        let marks = marks.map(|mark| Mark { depth: mark.depth + before, ..*mark });
         Record {
-            line: self.line,
+            line: self.number,
             time: self.time,
             prompt_tokens,
             output_tokens: self.usage.output_tokens.unwrap_or(0),
@@ -253,20 +289,9 @@ impl LoggedCall {
             named_tokens,
             session: self.session.map(|number| number.to_string()),
             key: self.key.map(|number| number.to_string()),
-            marks: marks.collect(),
+            marks: self.has_body.then(|| marks.collect()),
         }
     }
-}
-
-/// The first tokens of these runs.
-fn cut(runs: impl Iterator<Item = Run>, tokens: Tokens) -> Vec<Run> {
-    let mut left = tokens;
-    let shortened = runs.map(|run| {
-        let pieces = run.pieces.min(left);
-        left -= pieces;
-        Run { pieces, ..run }
-    });
-    shortened.filter(|run| run.pieces > 0).collect()
 }
 
 /// The number of the place at this depth; 0 of the empty prompt.
@@ -325,10 +350,12 @@ impl Reading {
             (None, None) => return Err("has neither a body nor the tokens of its prompt".into()),
         };
         if body.is_none() {
-            path.runs = self.unseen(call, number, rendered_tokens);
+            path.runs = self.unseen(call, group, number, rendered_tokens);
         }
         let logged = LoggedCall {
             line: call.line,
+            number: 0,
+            explicit_only: call.settings.explicit_only,
             time: call.time.unwrap_or(SimTime::NEVER),
             session: call.session.as_deref().map(|name| self.log.sessions.number(name)),
             key: call.key.as_deref().map(|name| self.log.keys.number(name)),
@@ -338,7 +365,7 @@ impl Reading {
             runs: path.runs,
             rendered_tokens,
             has_body: body.is_some(),
-            marks: body.map_or(Vec::new(), |body| marks(body, &rendered, &call.settings)),
+            marks: body.map_or(Vec::new(), |body| marks(body, &rendered)),
             unrendered_tokens: 0,
             ttft: call.ttft,
             total: call.total,
@@ -360,11 +387,11 @@ impl Reading {
     }
 
     /// The assumed text of a call without a body.
-    fn unseen(&mut self, call: &Call, number: u32, tokens: Tokens) -> Vec<Run> {
+    fn unseen(&mut self, call: &Call, group: u32, number: u32, tokens: Tokens) -> Vec<Run> {
         // The prefixes keep identities, sessions and single calls apart.
         let name = match (&call.prompt, &call.session) {
-            (Some(prompt), _) => format!("prompt {prompt}"),
-            (None, Some(session)) => format!("session {session}"),
+            (Some(prompt), _) => format!("{group} prompt {prompt}"),
+            (None, Some(session)) => format!("{group} session {session}"),
             (None, None) => format!("call {number}"),
         };
         let content = UNSEEN + (u64::from(self.unseen.number(&name)) << 32);
@@ -373,26 +400,46 @@ impl Reading {
     }
 }
 
+/// Ends of messages that are remembered of a call, the latest: no provider looks further back.
+const MOST_MESSAGES: usize = 128;
+
+/// The marks as the provider gets them: of a client that opted out of implicit breakpoints it writes at explicit ones only.
+pub fn as_sent(marks: &[Mark], explicit_only: bool) -> Vec<Mark> {
+    let sent = |mark: &Mark| match mark.kind {
+        MarkKind::Developer if explicit_only => None,
+        MarkKind::Message if explicit_only => Some(Mark { kind: MarkKind::PassedMessage, ..*mark }),
+        _ => Some(*mark),
+    };
+    marks.iter().filter_map(sent).collect()
+}
+
 /// Where the segments of a body end: the leading developer block, messages of the user, the last tool response of a run,
 /// and what the client marked.
-pub fn marks(body: &Body, rendered: &Rendered, settings: &Settings) -> Vec<Mark> {
+pub fn marks(body: &Body, rendered: &Rendered) -> Vec<Mark> {
     let mut marks = Vec::new();
     let parts: Vec<_> = body.parts.iter().zip(&rendered.ends).collect();
     let is_developer = |role: Role| matches!(role, Role::Tools | Role::Developer);
     let leading = parts.iter().take_while(|(part, _)| is_developer(part.role)).last();
-    if let Some((_, end)) = leading.filter(|_| !settings.explicit_only) {
+    if let Some((_, end)) = leading {
         marks.push(Mark { depth: **end, kind: MarkKind::Developer });
     }
     for (at, (part, end)) in parts.iter().enumerate() {
         let next = parts.get(at + 1).map(|(next, _)| next.role);
         let is_message = part.ends_message
             && (part.role == Role::User || part.role == Role::ToolResult && next != Some(Role::ToolResult));
-        if is_message && !settings.explicit_only {
+        if is_message {
             marks.push(Mark { depth: **end, kind: MarkKind::Message });
         }
         if part.marked {
             marks.push(Mark { depth: **end, kind: MarkKind::Explicit });
         }
     }
+    let messages = marks.iter().filter(|mark| mark.kind == MarkKind::Message).count();
+    let mut forgotten = messages.saturating_sub(MOST_MESSAGES);
+    marks.retain(|mark| {
+        let forgets = mark.kind == MarkKind::Message && forgotten > 0;
+        forgotten -= usize::from(forgets);
+        !forgets
+    });
     marks
 }

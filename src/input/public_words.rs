@@ -56,6 +56,12 @@ fn is_model(name: &str) -> bool {
     name.len() <= LONGEST_MODEL && pieces.next().is_some_and(is_family) && pieces.all(known)
 }
 
+/// What a model's name begins with before a word of the user's: by that it is judged. Empty if nothing.
+pub(super) fn public_start(name: &str) -> &str {
+    let ends = name.match_indices('-').map(|(end, _)| &name[..end]);
+    ends.filter(|start| is_model(start)).last().unwrap_or_default()
+}
+
 /// Whether a family or a vendor is named, perhaps with a version, as in `qwen3`.
 fn is_family(piece: &str) -> bool {
     let name = piece.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -219,5 +219,6 @@ pub(super) fn failed(fields: &Fields<'_>) -> bool {
     });
     let error = fields.get("error").is_some_and(|error| !matches!(error.get(), "\"\"" | "false" | "{}"));
     let not_ok = |name| fields.get(name).is_some_and(|ok| matches!(ok.get(), "0" | "false"));
-    code || error || not_ok("ok") || not_ok("success") || not_ok("http_ok")
+    let inside = |name| fields.within(name, failed).unwrap_or(false);
+    code || error || not_ok("ok") || not_ok("success") || not_ok("http_ok") || inside("response")
 }

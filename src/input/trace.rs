@@ -198,8 +198,9 @@ pub struct Record {
     pub key: Option<String>,
     /// What stands for the first 256 tokens.
     pub first256: Option<String>,
-    /// Where segments of the prompt end, shallowest first, where that is known: of a user's log, not of a trace file.
-    pub marks: Vec<Mark>,
+    /// Where segments of the prompt end, shallowest first; `None` where that is not known: of a trace file, or of a log
+    /// without bodies.
+    pub marks: Option<Vec<Mark>>,
 }
 
 impl Record {
@@ -533,7 +534,7 @@ mod tests {
             named_tokens: 600,
             session: Some("s".into()),
             key: Some("k".into()),
-            marks: Vec::new(),
+            marks: None,
             first256: Some("3ea9".into()),
         };
         let content = format!("\n{}\r\n  \n", line.replace('\n', " "));

@@ -92,14 +92,17 @@ pub(super) fn usage(get: impl Fn(&str) -> Parsed<Option<Tokens>>) -> Parsed<Usag
     };
     let (read, created) = (get(READ_BESIDE)?, get(CREATED_BESIDE)?);
     let (whole, input) = (first(&WHOLE)?, get("input_tokens")?);
+    let detailed = first(&CACHED)?;
     let prompt_tokens = match (whole, input) {
         (Some(whole), _) => Some(whole),
+        // With OpenAI's details beside it, the input is the whole prompt.
+        (None, Some(input)) if detailed.is_some() => Some(input),
         (None, Some(input)) => Some(sum([input, read.unwrap_or(0), created.unwrap_or(0)])?),
         (None, None) => None,
     };
     let usage = Usage {
         prompt_tokens,
-        cached_tokens: first(&CACHED)?.or(read),
+        cached_tokens: detailed.max(read),
         written_tokens: first(&WRITTEN)?.or(created),
         output_tokens: first(&OUTPUT)?,
     };

@@ -328,7 +328,9 @@ impl Write {
         match self.look_back_unit {
             LookBack::Breakpoint => Readable::At(own.take(looked_back).collect()),
             LookBack::Message => {
-                let messages = marks.iter().rev().filter(|mark| mark.kind == MarkKind::Message);
+                let is_message =
+                    |mark: &&Mark| matches!(mark.kind, MarkKind::Message | MarkKind::PassedMessage);
+                let messages = marks.iter().rev().filter(is_message);
                 let messages = messages.take(looked_back + 1).map(|mark| mark.depth);
                 let first = marks.iter().filter(|mark| mark.kind == MarkKind::Explicit);
                 let first = first.take(self.first_marks as usize).map(|mark| mark.depth);

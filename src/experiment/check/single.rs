@@ -65,8 +65,8 @@ fn implicit_retention(seen: &Seen<'_>, findings: &mut Findings) {
 fn unsupported_retention(seen: &Seen<'_>, findings: &mut Findings) {
     let provider = seen.provider();
     let Some(wanted) = seen.call.settings.retention.as_deref() else { return };
-    // Only these words are some OpenAI model's and not another's; a ttl is a time span.
-    let is_policy = ["in_memory", "24h"].contains(&wanted);
+    // A breakpoint's time to live is no policy of the request.
+    let is_policy = !["5m", "30m", "1h"].contains(&wanted);
     let openai = provider.profile.starts_with("openai") || provider.profile.starts_with("azure");
     if !seen.contract.exact || !is_policy || !openai {
         return;
