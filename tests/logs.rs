@@ -456,6 +456,10 @@ fn an_anonymized_log_gives_the_same_bytes_whatever_is_asked() {
             };
             assert_eq!(validated(original), validated(&shared));
         }
+        let by_model =
+            |file: &str| cachecast(folder.path(), &["replay", file, "--quiet", "--format", "csv"]).stdout;
+        assert!(by_model(original) == by_model(&shared), "{original}");
+        assert!(!std::fs::read_to_string(folder.path().join(&shared)).unwrap().contains("acme"));
         let broken =
             |file: &str| answer(folder.path(), &["diff", file, "--json", "--quiet"])["broken"].clone();
         assert_eq!(broken(original), broken(&shared));

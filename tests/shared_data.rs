@@ -241,7 +241,7 @@ fn the_probe_reads_as_a_table_of_usage() {
 #[test]
 fn check_finds_the_hot_keys_of_real_agents() {
     // Counted apart, by a window of 60 s over each first256: 209 of 1,619 requests beyond the 15th, of 15 heads.
-    let trace = shared("traces/lmcache-agent/lmcache_agent_blk128.jsonl");
+    let trace = shared("data/traces/lmcache-agent/lmcache_agent_blk128.jsonl");
     let flags =
         ["--block-tokens", "128", "--time-unit", "ms", "--rules", "hot-key", "--format", "json", "--quiet"];
     let mut command = assert_cmd::Command::cargo_bin("cachecast").unwrap();

@@ -569,7 +569,7 @@ mod tests {
             (format!("{header}0,,0\n"), "o.csv:2: `prompt_tokens` is empty"),
             (format!("{header}0,100\n"), "o.csv:2: is no CSV: the row has 2 fields, and the header 3"),
             ("time,time,prompt_tokens\n".into(), "the column `time` is there twice"),
-            ("a.b,token_hit_ratio\n1,nan\n".into(), "o.csv:2: `token_hit_ratio` is `nan`"),
+            ("a.b,token_hit_ratio\n1,nan\n".into(), "o.csv:2: `token_hit_ratio` is no number"),
             ("a.b,token_hit_ratio\n1,\n".into(), "o.csv:2: holds no figure"),
             ("a.b,token_hit_ratio\n1,1\n1,1\n".into(), "o.csv:3: the cell `1` is there twice"),
         ] {

@@ -58,8 +58,8 @@ fn is_model(name: &str) -> bool {
 
 /// What a model's name begins with before a word of the user's: by that it is judged. Empty if nothing.
 pub(super) fn public_start(name: &str) -> &str {
-    let ends = name.match_indices('-').map(|(end, _)| &name[..end]);
-    ends.filter(|start| is_model(start)).last().unwrap_or_default()
+    let mut ends = name.match_indices('-').map(|(end, _)| &name[..end]);
+    ends.rfind(|start| is_model(start)).unwrap_or_default()
 }
 
 /// Whether a family or a vendor is named, perhaps with a version, as in `qwen3`.
