@@ -1,7 +1,7 @@
 //! Usage table: CSV, a row a call, without bodies.
 //!
 //! Columns go by the names that people give them ([`TIMES`] and the like), in any order; of two that mean the same, the
-//! first in this list counts. Others are passed over, and named. Lines that begin with `#` are comments. A row of a call
+//! first in this list counts. Others are passed over, and can be asked for. Lines that begin with `#` are comments. A row of a call
 //! that failed (`http_ok`, `status`, `error`), or without a prompt's length, is left out and counted. Semicolons and tabs
 //! separate as well as commas.
 
