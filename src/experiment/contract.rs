@@ -155,6 +155,29 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_known_however_its_vendor_writes_it() {
+        let mut contracts = Contracts::new(None, Path::new("")).unwrap();
+        let mut of = |model: &str| contracts.of(Some(model));
+        for model in
+            ["claude-opus-4-8", "us.anthropic.claude-opus-4-8-v1:0", "anthropic/claude-opus-4.8", "GPT-5.2"]
+        {
+            assert!(of(model).exact, "{model}");
+        }
+        assert!(!of("claude-opus-4").exact, "another version is another model");
+    }
+
+    #[test]
+    fn a_retention_that_is_asked_for_chooses_among_the_profiles_of_a_model() {
+        let mut contracts = Contracts::new(None, Path::new("")).unwrap();
+        let mut profile =
+            |retention| contracts.of_asking(Some("claude-opus-4-8"), retention).provider.profile.clone();
+        assert_eq!(
+            [None, Some("1h"), Some("7d")].map(&mut profile),
+            ["anthropic-5m", "anthropic-1h", "anthropic-5m"]
+        );
+    }
+
+    #[test]
     fn a_profile_that_is_named_judges_all() {
         let mut contracts = Contracts::new(Some("openai-5.6"), Path::new("")).unwrap();
         assert_eq!(contracts.of(Some("gpt-6-sol")).provider.model, "gpt-6-sol");

@@ -174,4 +174,17 @@ mod tests {
             assert!(read(json).unwrap_err().contains(what), "{json}");
         }
     }
+
+    #[test]
+    fn usage_in_the_names_of_both_vendors_counts_once() {
+        let both = read(
+            r#"{"input_tokens": 2006, "input_tokens_details": {"cached_tokens": 1920}, "cache_read_input_tokens": 1920}"#,
+        );
+        let both = both.unwrap();
+        assert_eq!((both.prompt_tokens, both.cached_tokens), (Some(2_006), Some(1_920)));
+        let zero = read(
+            r#"{"prompt_tokens": 2000, "prompt_tokens_details": {"cached_tokens": 0}, "cache_read_input_tokens": 1500}"#,
+        );
+        assert_eq!(zero.unwrap().cached_tokens, Some(1_500));
+    }
 }
