@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::output::{Format, Table, print, talk};
+use crate::cli::output::{Format, Printed, Table, print, talk};
 use crate::cli::replay::Described;
 use crate::cli::run::skipped_words;
 use crate::cli::{SHIPPED, Verdict, load};
@@ -52,12 +52,8 @@ pub struct Check {
     logged: Logged,
     #[command(flatten)]
     described: Described,
-    /// How to print the answer [default: text on a terminal, csv elsewhere]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
+    #[command(flatten)]
+    printed: Printed,
     /// Print no warnings and no summary
     #[arg(long)]
     quiet: bool,
@@ -75,7 +71,7 @@ enum Level {
 
 impl Check {
     pub(super) fn answer(&self) -> Result<Verdict> {
-        let format = if self.json { Format::Json } else { self.format.unwrap_or_else(Format::for_stdout) };
+        let format = self.printed.format();
         if self.list_rules {
             rules().print(format)?;
             return Ok(Verdict::Answered);

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::output::{Field, Format, Table, print, talk};
+use crate::cli::output::{Field, Format, Printed, Table, print, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
 use crate::experiment::breaks::{Breaks, Broken};
@@ -40,12 +40,8 @@ pub struct Diff {
     show_text: bool,
     #[command(flatten)]
     logged: Logged,
-    /// How to print the answer [default: text on a terminal, csv elsewhere]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
+    #[command(flatten)]
+    printed: Printed,
     /// Print no warnings and no summary
     #[arg(long)]
     quiet: bool,
@@ -56,7 +52,7 @@ const SHOWN: usize = 12;
 
 impl Diff {
     pub(super) fn answer(&self) -> Result<()> {
-        let format = if self.json { Format::Json } else { self.format.unwrap_or_else(Format::for_stdout) };
+        let format = self.printed.format();
         match &self.later {
             Some(later) => self.pair(later, format),
             None => self.log(format),

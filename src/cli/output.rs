@@ -24,6 +24,24 @@ pub enum Format {
     Markdown,
 }
 
+/// The flags for it, of verbs whose JSON is more than rows.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Printed {
+    /// How to print the answer [default: text on a terminal, csv elsewhere]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl Printed {
+    /// What was asked for, or suits where it goes.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format.unwrap_or_else(Format::for_stdout) }
+    }
+}
+
 impl Format {
     /// A terminal gets a table, a pipe gets CSV.
     pub fn for_stdout() -> Self {

@@ -261,11 +261,6 @@ impl Replay {
         Self { log, changes, notes }
     }
 
-    /// The log.
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
     /// The log under other choices, ready to run.
     pub fn scenario(&self, what_if: &WhatIf) -> Result<Loaded> {
         let own_provider = what_if.changes.iter().any(|change| change.path.to_string() == "provider.profile");
@@ -288,7 +283,7 @@ impl Replay {
     }
 }
 
-/// Plays a scenario with every seed, and lays what it reads beside what was `logged`, by line.
+/// Plays a scenario with every seed, and lays what it reads beside what was `logged`.
 pub fn play(what_if: WhatIf, loaded: Loaded, logged: &Logged) -> Result<(Variant, Validation)> {
     let seeds: Vec<_> = (0..loaded.scenario.seeds).collect();
     let played = seeds.par_iter().map(|seed| {

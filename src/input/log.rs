@@ -121,11 +121,10 @@ pub struct Shown<'a> {
     pub beside: Option<u32>,
 }
 
-/// Names by number, in the order of their appearance.
+/// Names, each with a number in the order of their appearance.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     numbers: FxHashMap<String, u32>,
-    names: Vec<String>,
 }
 
 impl Names {
@@ -133,20 +132,9 @@ impl Names {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.names.len() as u32;
+        let number = self.numbers.len() as u32;
         self.numbers.insert(name.to_string(), number);
-        self.names.push(name.to_string());
         number
-    }
-
-    /// The name of a number.
-    pub fn name(&self, number: u32) -> &str {
-        &self.names[number as usize]
-    }
-
-    /// All names, by number.
-    pub fn all(&self) -> &[String] {
-        &self.names
     }
 }
 
