@@ -56,6 +56,7 @@
 //! ```
 
 pub mod units;
+pub mod extent;
 pub mod random;
 pub mod error;
 pub mod document;

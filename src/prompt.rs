@@ -213,6 +213,24 @@ impl PrefixTree {
         self.grow(at, tokens, || Run::piece(content(), tokens))
     }
 
+    /// The places after two private pieces, one behind the other.
+    #[inline(always)]
+    pub fn append_private_two(
+        &mut self,
+        at: Cursor,
+        pieces: [Tokens; 2],
+        content: impl Fn(u32) -> u64,
+    ) -> [Cursor; 2] {
+        let edge = &mut self.edges[at.edge.0 as usize];
+        if edge.private && edge.has_head && at.depth == edge.end {
+            edge.end += pieces[0] + pieces[1];
+            return [pieces[0], pieces[0] + pieces[1]]
+                .map(|tokens| Cursor { depth: at.depth + tokens, ..at });
+        }
+        let first = self.append_private(at, || content(0), pieces[0]);
+        [first, self.append_private(first, || content(1), pieces[1])]
+    }
+
     /// A prompt that ends at `at`, followed by `unique_tail` tokens (numbered `tail_content`) of no other prompt.
     #[inline(always)]
     pub fn prompt(&self, at: Cursor, unique_tail: Tokens, tail_content: u64) -> Prompt {
@@ -222,6 +240,12 @@ impl PrefixTree {
             head = fold(fold(head, tail_content), u64::from(missing));
         }
         Prompt { shareable: at, unique_tail, head }
+    }
+
+    /// Whether a prompt of so many tokens holds all that routing looks at.
+    #[inline(always)]
+    pub fn is_beyond_head(&self, tokens: Tokens) -> bool {
+        tokens >= self.head_tokens.max(1)
     }
 
     /// The edges from `at` to the root, each with the depth at which the path leaves it and the depth at which

@@ -4,6 +4,9 @@
 //! the wheel of the highest digit, base 64, in which its time differs from the clock's. When the clock reaches a slot,
 //! its events move to finer wheels, or, once they are few, are sorted and served. So an event is moved two or three
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
+//!
+//! Events that are added in the order in which they come (pauses of one length do that) need no wheels: a few lanes keep
+//! them, first in, first out, and the next event is the earliest of the lanes' first ones and of the wheels'.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -63,9 +66,72 @@ const FEW: usize = 64;
 /// With so many or more to be served next, keeping them sorted costs more than the wheels.
 const MANY: usize = 128;
 
+/// Lanes for events that come in order.
+const LANES: usize = 4;
+
+/// Later than any event.
+const NEVER: Event = Event { time: SimTime(u64::MAX), order: u64::MAX, subject: u32::MAX };
+
+/// As soon as fewer of a lane's next events have been seen than `FEW_SEEN`, `SEEN` of them are.
+const FEW_SEEN: usize = 8;
+const SEEN: usize = 32;
+
+/// Events that come in the order in which they were added.
+#[derive(Clone, Debug)]
+struct Lane {
+    events: VecDeque<Event>,
+    /// The first of them, or never.
+    first: Event,
+    /// The last of them; an empty lane takes any.
+    last: Event,
+    /// How many of the next ones have been seen.
+    seen: usize,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        let none = Event { time: SimTime(0), order: 0, subject: 0 };
+        Self { events: VecDeque::new(), first: NEVER, last: none, seen: 0 }
+    }
+}
+
+impl Lane {
+    #[inline(always)]
+    fn push(&mut self, event: Event) {
+        if self.events.is_empty() {
+            self.first = event;
+        }
+        self.last = event;
+        self.events.push_back(event);
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) {
+        self.events.pop_front();
+        self.seen = self.seen.saturating_sub(1);
+        self.set_first();
+    }
+
+    fn set_first(&mut self) {
+        self.first = self.events.front().copied().unwrap_or(NEVER);
+        if self.events.is_empty() {
+            self.last = Self::default().last;
+        }
+    }
+}
+
 /// Events to come.
 #[derive(Clone, Debug)]
 pub struct Queue {
+    /// The next event, or never, and where it stands: in a lane, or behind them all on the wheels.
+    next: (Event, usize),
+    lanes: [Lane; LANES],
+    /// All lanes from this one on are empty.
+    used: usize,
+    /// Events in the lanes.
+    in_lanes: usize,
+    /// Events that have come near.
+    coming: Vec<Event>,
     /// Those before `end`, the next one last. (Of many at one moment the new ones go to the front.)
     near: VecDeque<Event>,
     end: u64,
@@ -74,6 +140,7 @@ pub struct Queue {
     wheels: Vec<Vec<Event>>,
     /// Which slots of each wheel have events.
     occupied: [u64; WHEELS],
+    /// Events that are near or on wheels.
     len: usize,
     refilled: bool,
 }
@@ -81,6 +148,11 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self {
+            next: (NEVER, LANES),
+            lanes: Default::default(),
+            used: 0,
+            in_lanes: 0,
+            coming: Vec::new(),
             near: VecDeque::new(),
             end: 0,
             base: 0,
@@ -96,6 +168,28 @@ impl Queue {
     /// Adds an event, no earlier than the last one that was taken out.
     #[inline]
     pub fn push(&mut self, event: Event) {
+        // Of the lanes that end before it the one that ends last, or else an empty one.
+        let fitting = self.lanes[..self.used].iter().zip(0..).filter(|(lane, _)| lane.last < event);
+        let lane = match fitting.reduce(|one, other| if one.0.last < other.0.last { other } else { one }) {
+            Some((_, lane)) => lane,
+            None => self.used,
+        };
+        if let Some(fitting) = self.lanes.get_mut(lane) {
+            fitting.push(event);
+            self.in_lanes += 1;
+            self.used = self.used.max(lane + 1);
+        } else {
+            self.push_unordered(event);
+        }
+        if self.next.1 == LANES && self.near.is_empty() {
+            // Those that were near have moved to the wheels.
+            self.find_next();
+        } else if event < self.next.0 {
+            self.next = (event, lane);
+        }
+    }
+
+    fn push_unordered(&mut self, event: Event) {
         let wheels_are_empty = self.len == self.near.len();
         self.len += 1;
         if event.time.0 >= self.end && !wheels_are_empty {
@@ -122,47 +216,86 @@ impl Queue {
 
     /// The next event.
     #[inline]
-    pub fn peek(&mut self) -> Option<Event> {
+    pub fn peek(&self) -> Option<Event> {
+        (!self.is_empty()).then_some(self.next.0)
+    }
+
+    /// Finds the next event anew.
+    #[inline]
+    fn find_next(&mut self) {
         if self.near.is_empty() && self.len > 0 {
             self.refill();
         }
-        self.near.back().copied()
+        while self.used > 0 && self.lanes[self.used - 1].events.is_empty() {
+            self.used -= 1;
+        }
+        self.next = (self.near.back().copied().unwrap_or(NEVER), LANES);
+        for (lane, number) in self.lanes[..self.used].iter().zip(0..) {
+            if lane.first < self.next.0 {
+                self.next = (lane.first, number);
+            }
+        }
     }
 
     /// Events that have come near since this was last asked.
     #[inline]
     pub fn come_near(&mut self) -> &[Event] {
-        // What was just sorted lies in one piece.
-        if std::mem::take(&mut self.refilled) { self.near.as_slices().0 } else { &[] }
+        self.coming.clear();
+        if std::mem::take(&mut self.refilled) {
+            self.coming.extend(&self.near);
+        }
+        for lane in &mut self.lanes[..self.used] {
+            let near = lane.events.len().min(SEEN);
+            if lane.seen < FEW_SEEN && lane.seen < near {
+                self.coming.extend(lane.events.range(lane.seen..near));
+                lane.seen = near;
+            }
+        }
+        &self.coming
     }
 
     /// Takes out the next event.
     #[inline]
     pub fn pop(&mut self) -> Option<Event> {
-        let event = self.peek()?;
-        self.near.pop_back();
-        self.len -= 1;
+        if self.is_empty() {
+            return None;
+        }
+        let (event, lane) = self.next;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.pop();
+            self.in_lanes -= 1;
+        } else {
+            self.near.pop_back();
+            self.len -= 1;
+        }
+        self.find_next();
         Some(event)
     }
 
     /// Takes out the next event if it happens at `now` or before.
     #[inline]
     pub fn pop_until(&mut self, now: SimTime) -> Option<Event> {
-        if self.peek()?.time <= now { self.pop() } else { None }
+        if self.next.0.time <= now { self.pop() } else { None }
     }
 
     /// Events to come.
     pub fn len(&self) -> usize {
-        self.len
+        self.len + self.in_lanes
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Drops all events that are not wanted.
     pub fn retain(&mut self, mut wanted: impl FnMut(&Event) -> bool) {
+        for lane in &mut self.lanes {
+            lane.events.retain(&mut wanted);
+            lane.seen = 0;
+            lane.set_first();
+        }
+        self.in_lanes = self.lanes.iter().map(|lane| lane.events.len()).sum();
         self.near.retain(&mut wanted);
         self.wheels.iter_mut().for_each(|slot| slot.retain(&mut wanted));
         for (wheel, occupied) in self.occupied.iter_mut().enumerate() {
@@ -170,6 +303,7 @@ impl Queue {
             *occupied = (0..SLOTS).filter(has_events).fold(0, |bits, slot| bits | 1 << slot);
         }
         self.len = self.near.len() + self.wheels.iter().map(Vec::len).sum::<usize>();
+        self.find_next();
     }
 
     /// Puts an event on its wheel.

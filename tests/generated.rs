@@ -164,10 +164,10 @@ fn what_is_forgotten_changes_nothing() {
             let loaded = loaded.with(&[more, Change::new("attribution", attribution, "test")]).unwrap();
             let mut simulation = simulation(&loaded, 0).unwrap();
             let mut outcomes = Vec::new();
-            let observe = |outcome: &Outcome| {
+            let mut observe = |outcome: &Outcome| {
                 outcomes.push(format!("{:?}", Outcome { attribution: None, ..*outcome }));
             };
-            simulation.run(observe).unwrap();
+            simulation.run(&mut observe).unwrap();
             (outcomes, simulation.edges())
         };
         let ((with, all), (without, left)) = (played(true), played(false));

@@ -10,7 +10,7 @@ use crate::cli::{Common, refuse_to_replace};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, Column, summarize};
 use crate::experiment::requests::RequestLog;
-use crate::experiment::run::{Report, replicate, replicate_requests};
+use crate::experiment::run::{Report, replicate_requests, replicate_unwatched};
 use crate::experiment::sample::half_width;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::trace_log::TraceLog;
@@ -56,18 +56,22 @@ pub(super) fn play(
     let mut trace = trace.map(|path| TraceLog::create(path, loaded)).transpose()?;
     let unfinished = log.iter().map(RequestLog::unfinished).chain(trace.iter().map(TraceLog::unfinished));
     remove_on_interrupt(unfinished.collect());
-    let first = replicate_requests(loaded, 0, |outcome, request, tree| {
-        if let Some(log) = &mut log {
-            log.write(outcome);
-        }
-        if let Some(trace) = &mut trace {
-            trace.write(outcome.arrival, request, tree);
-        }
-    })?;
+    let first = if log.is_none() && trace.is_none() {
+        replicate_unwatched(loaded, 0)?
+    } else {
+        replicate_requests(loaded, 0, |outcome, request, tree| {
+            if let Some(log) = &mut log {
+                log.write(outcome);
+            }
+            if let Some(trace) = &mut trace {
+                trace.write(outcome.arrival, request, tree);
+            }
+        })?
+    };
     accept(&first)?;
     log.map_or(Ok(()), RequestLog::finish)?;
     trace.map_or(Ok(()), TraceLog::finish)?;
-    let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| replicate(loaded, seed, |_| ()));
+    let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| replicate_unwatched(loaded, seed));
     let others: Vec<_> = others.collect::<Result<_>>()?;
     Ok(std::iter::once(first).chain(others).collect())
 }

@@ -212,6 +212,15 @@ impl Conversation {
         self.prompt_end()
     }
 
+    /// The next prompt of a conversation that has begun and only ever grows, and its answer behind it. Its end.
+    #[inline(always)]
+    pub fn grow(&mut self, added: Tokens, output: Tokens, draws: Draws, tree: &mut PrefixTree) -> Cursor {
+        let content = |part| draws.bits(Purpose::Content, part);
+        let [end, answered] = tree.append_private_two(self.kept, [added, output], content);
+        self.kept = answered;
+        end
+    }
+
     /// Takes an answer of `output` tokens behind `reasoning` hidden ones into the conversation.
     #[inline(always)]
     pub fn answer(

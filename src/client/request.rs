@@ -74,6 +74,8 @@ pub struct Request {
     pub continues: Option<Place>,
     /// The routing key of its session's last response: probably its own.
     pub likely: Option<RoutingKey>,
+    /// Whether it is so for sure: nothing that a routing key is made of can have changed.
+    pub known: bool,
     /// Whether it continues another conversation's context.
     pub contaminated: bool,
     /// The prompt.

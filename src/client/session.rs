@@ -5,6 +5,7 @@ use crate::client::reaction::{KeepAlive, Reaction, Seeing, Seen};
 use crate::client::request::{Place, Request};
 use crate::client::sample::{LEFT_OUT, WHOLE};
 use crate::client::upstream::Context;
+use crate::extent::Extent;
 use crate::prompt::Cursor;
 use crate::provider::routing::RoutingKey;
 use crate::random::{Draws, SessionKey, fold};
@@ -135,13 +136,15 @@ impl Session {
     }
 
     /// What its client has seen, if it reacts to that.
-    pub(super) fn seen(&self) -> Option<&Seen> {
-        self.extra.as_ref()?.seen.as_ref()
+    #[inline(always)]
+    pub(super) fn seen(&self, extent: Extent) -> Option<&Seen> {
+        extent.rare(self.extra.as_ref())?.seen.as_ref()
     }
 
     /// The same, to be changed.
-    pub(super) fn seen_mut(&mut self) -> Option<&mut Seen> {
-        self.extra.as_mut()?.seen.as_mut()
+    #[inline(always)]
+    pub(super) fn seen_mut(&mut self, extent: Extent) -> Option<&mut Seen> {
+        extent.rare(self.extra.as_mut())?.seen.as_mut()
     }
 
     /// Its client reacts to what it sees of a call.
@@ -150,8 +153,15 @@ impl Session {
     }
 
     /// Its place in a fork tree, if it belongs to one.
-    pub(super) fn node(&self) -> Option<&Node> {
-        self.extra.as_ref()?.node.as_ref()
+    #[inline(always)]
+    pub(super) fn node(&self, extent: Extent) -> Option<&Node> {
+        extent.rare(self.extra.as_ref())?.node.as_ref()
+    }
+
+    /// What its next request is, if that is not its next call.
+    #[inline(always)]
+    pub(super) fn due(&self, extent: Extent) -> Option<&Due> {
+        extent.rare(self.due.as_deref())
     }
 
     /// Its children have answered with so many tokens.
@@ -227,23 +237,26 @@ impl Session {
     }
 
     /// How often its key was salted anew.
-    pub(super) fn rotations(&self) -> u32 {
-        self.seen().map_or(0, |seen| seen.rotations)
+    #[inline(always)]
+    pub(super) fn rotations(&self, extent: Extent) -> u32 {
+        self.seen(extent).map_or(0, |seen| seen.rotations)
     }
 
     /// The key of the whole tree that it belongs to; its own, if there is none.
     pub(super) fn root(&self) -> SessionKey {
-        self.node().map_or(self.key, |node| node.root)
+        self.node(Extent::Full).map_or(self.key, |node| node.root)
     }
 
     /// Which of the root's children it descends from, from 1; 0 for the root.
-    pub(super) fn branch(&self) -> u32 {
-        self.node().map_or(0, |node| node.branch)
+    #[inline(always)]
+    pub(super) fn branch(&self, extent: Extent) -> u32 {
+        self.node(extent).map_or(0, |node| node.branch)
     }
 
     /// Levels of children below it that are still to be called.
-    pub(super) fn levels(&self) -> u32 {
-        self.node().filter(|node| node.results.is_none()).map_or(0, |node| node.levels)
+    #[inline(always)]
+    pub(super) fn levels(&self, extent: Extent) -> u32 {
+        self.node(extent).filter(|node| node.results.is_none()).map_or(0, |node| node.levels)
     }
 
     /// The draws of its next call.
@@ -254,7 +267,8 @@ impl Session {
 
     /// A child of this node, counted from 0: it goes on from what was said so far.
     pub(super) fn child(&self, index: u32) -> Self {
-        let (root, branch, levels) = (self.root(), self.branch(), self.levels());
+        let (branch, levels) = (self.branch(Extent::Full), self.levels(Extent::Full));
+        let root = self.root();
         let mut child = self.clone();
         child.key = SessionKey(fold(self.key.0, u64::from(index) + 1));
         child.sent.turn = 0;

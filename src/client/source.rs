@@ -10,12 +10,13 @@ use crate::client::chat::Chat;
 use crate::client::conversation::{SegmentEnds, Setting};
 use crate::client::fork_tree::ForkTree;
 use crate::client::key::Keying;
-use crate::client::reaction::{Reaction, Seen};
+use crate::client::reaction::{AfterMiss, Reaction, Seen};
 use crate::client::session::{Sent, Session};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
 use crate::client::workload::{Breakpoint, Client, Workload};
 use crate::error::Result;
+use crate::extent::Extent;
 use crate::input::recording::Recording;
 use crate::prompt::{Mark, MarkKind, Marks, PrefixTree, Prompt, Run};
 use crate::provider::write::MarksWanted;
@@ -26,6 +27,8 @@ use crate::units::{SimTime, Span, Tokens};
 pub(super) struct Source {
     pub kind: Kind,
     pub keying: Keying,
+    /// Whether all of a session's requests have one key and, as long as they only grow, one head.
+    pub keeps_routing_key: bool,
     /// Whether its sessions are left out unless their key is in the sample.
     pub sampled: bool,
     pub reaction: Reaction,
@@ -100,6 +103,7 @@ impl Source {
         Ok(Self {
             kind,
             keying: client.keying(workload).clone(),
+            keeps_routing_key: trace.is_none() && client.keying(workload).settled(0, 0, 0).is_some(),
             sampled: false,
             reaction: workload.reaction.clone(),
             breakpoints: client.marked(workload).to_vec(),
@@ -160,6 +164,16 @@ impl Source {
         law.draw(key.turn(0), Purpose::Turns).0.max(1)
     }
 
+    /// Whether its sessions do nothing but go on.
+    pub fn is_plain(&self) -> bool {
+        let goes_on = !matches!(self.kind, Kind::ForkTree(..));
+        let Reaction { after_miss, keep_alive, .. } = &self.reaction;
+        let reacts = *after_miss != AfterMiss::Nothing || keep_alive.is_some();
+        let is_volatile = self.volatility.needs_a_conversation() || self.volatility.head_tokens > 0;
+        let marks = self.wanted != MarksWanted::default();
+        goes_on && !reacts && !is_volatile && !marks && self.keying.fingerprint == 0.0
+    }
+
     pub fn is_trace(&self) -> bool {
         matches!(self.kind, Kind::Trace(_))
     }
@@ -174,10 +188,20 @@ impl Source {
 
     /// The session's next call.
     #[inline(always)]
-    pub fn ask(&mut self, session: &mut Session, draws: Draws, now: SimTime, tree: &mut PrefixTree) -> Asked {
+    pub fn ask(
+        &mut self,
+        session: &mut Session,
+        draws: Draws,
+        now: SimTime,
+        tree: &mut PrefixTree,
+        extent: Extent,
+    ) -> Asked {
         let (output_tokens, added, begins_turn) = match &self.kind {
             Kind::SharedPrefix(shared, _) => {
-                let head = self.volatility.head(self.content, draws, now);
+                let head = match extent {
+                    Extent::Plain => None,
+                    Extent::Full => self.volatility.head(self.content, draws, now),
+                };
                 let (prompt, output_tokens) =
                     shared.prompt(self.content, session.key, self.calls, head, draws, tree);
                 let marks = self.marks(|| {
@@ -202,14 +226,23 @@ impl Source {
             Kind::Agent(agent, _) => {
                 (&agent.output_tokens, agent.tool_tokens.draw(draws, Purpose::ToolTokens).0, false)
             }
-            Kind::ForkTree(tree, _) => match session.node().and_then(|node| node.results) {
+            Kind::ForkTree(tree, _) => match session.node(extent).and_then(|node| node.results) {
                 None => (&tree.output_tokens, tree.task_tokens.draw(draws, Purpose::PromptTokens).0, true),
                 Some(results) => (&tree.output_tokens, results, false),
             },
         };
         session.turns_left = session.turns_left.saturating_sub(u32::from(begins_turn));
         session.calls_left = session.calls_left.saturating_sub(1);
-        let rebases = session.seen_mut().is_some_and(|seen| seen.begins_rebase());
+        if extent == Extent::Plain {
+            if session.conversation.is_new() {
+                let setting = self.setting(session, false);
+                session.conversation.open(&setting, draws, now, tree);
+            }
+            let output_tokens = output_tokens.draw(draws, Purpose::OutputTokens).0;
+            let end = session.conversation.grow(added, output_tokens, draws, tree);
+            return Asked { prompt: tree.prompt(end, 0, 0), output_tokens, marks: Marks::new() };
+        }
+        let rebases = session.seen_mut(extent).is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);
         let end = session.conversation.call(&setting, added, begins_turn, draws, now, tree);
         let marks = self.marks(|| session.conversation.segment_ends(self.prefix_tokens(), self.wanted));
@@ -245,8 +278,8 @@ impl Source {
             prefix_tokens: self.prefix_tokens(),
             start: start.filter(|start| start.tokens() > 0),
             volatility: &self.volatility,
-            nonce: Seen::nonce(session.seen(), &self.reaction, session.key),
-            status_paused: session.seen().is_some_and(|seen| seen.pauses_status()),
+            nonce: Seen::nonce(session.seen(Extent::Full), &self.reaction, session.key),
+            status_paused: session.seen(Extent::Full).is_some_and(|seen| seen.pauses_status()),
             rebases,
             wanted: self.wanted,
         }

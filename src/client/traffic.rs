@@ -19,6 +19,7 @@ use crate::client::source::{Asked, Kind, Source};
 use crate::client::upstream::Upstream;
 use crate::client::workload::Client;
 use crate::error::Result;
+use crate::extent::Extent;
 use crate::input::trace::Skipped;
 use crate::prompt::{Cursor, PrefixTree};
 use crate::provider::write::MarksWanted;
@@ -116,6 +117,13 @@ impl Traffic {
         self.sample.as_ref()
     }
 
+    /// How much of the model it needs on the client's side.
+    pub fn extent(&self) -> Extent {
+        let Gateway { accounts, continuation, .. } = self.gateway;
+        let stands_alone = accounts == 1 && continuation == Continuation::None;
+        if stands_alone && self.sources.iter().all(Source::is_plain) { Extent::Plain } else { Extent::Full }
+    }
+
     /// Number of workloads.
     pub fn workloads(&self) -> usize {
         self.sources.len()
@@ -173,10 +181,16 @@ impl Traffic {
 
     /// The session's next request.
     #[inline(always)]
-    pub fn request(&mut self, session: &mut Session, now: SimTime, tree: &mut PrefixTree) -> Request {
-        let mut request = match session.due.as_deref() {
-            None => self.ask(session, Occasion::Call, now, tree),
-            Some(Due::Warm) => self.ask(session, Occasion::Warm, now, tree),
+    pub fn request(
+        &mut self,
+        session: &mut Session,
+        now: SimTime,
+        tree: &mut PrefixTree,
+        extent: Extent,
+    ) -> Request {
+        let mut request = match session.due(extent) {
+            None => self.ask(session, Occasion::Call, now, tree, extent),
+            Some(Due::Warm) => self.ask(session, Occasion::Warm, now, tree, extent),
             Some(Due::Retry(failed, attempt)) => {
                 let last_attempt = *attempt >= self.sources[session.workload as usize].reaction.retries;
                 let draws = failed.draws.beside(RETRY, *attempt);
@@ -205,7 +219,16 @@ impl Traffic {
         request: &Request,
         response: &Response,
         next: &mut Next,
+        extent: Extent,
     ) -> Option<SimTime> {
+        if extent == Extent::Plain {
+            session.sent.place = Some(response.place);
+            let source = &mut self.sources[session.workload as usize];
+            if source.is_trace() {
+                source.recorded.insert(session.number, session.sent);
+            }
+            return self.next_call(session, response);
+        }
         if let Some(due) = session.due.take()
             && let Due::KeepAlive(last, KeepAlive { call, sent }) = *due
         {
@@ -232,15 +255,21 @@ impl Traffic {
             let seeing = Seeing { previous, prompt: request.prompt.tokens(), cached: response.cached };
             session.sees(reaction, seeing);
         }
-        if session.levels() > 0 && session.conversation.tokens() <= LONGEST_PROMPT {
+        if session.levels(extent) > 0 && session.conversation.tokens() <= LONGEST_PROMPT {
             self.fork(session.clone(), response.complete, next);
             return None;
         }
         self.complete(session, response.complete, request.output_tokens, next);
+        let call = self.next_call(session, response);
+        self.go_on(session, request, KeepAlive { call, sent: 0 }, response)
+    }
+
+    /// When the session makes its next call, if it does.
+    #[inline(always)]
+    fn next_call(&self, session: &Session, response: &Response) -> Option<SimTime> {
         let pause = self.sources[session.workload as usize].pause(session);
         let call = pause.map(|pause| response.complete + pause);
-        let call = call.filter(|at| *at < self.end && session.conversation.tokens() <= LONGEST_PROMPT);
-        self.go_on(session, request, KeepAlive { call, sent: 0 }, response)
+        call.filter(|at| *at < self.end && session.conversation.tokens() <= LONGEST_PROMPT)
     }
 
     /// A call of its script, or one that warms for it.
@@ -251,8 +280,9 @@ impl Traffic {
         occasion: Occasion,
         now: SimTime,
         tree: &mut PrefixTree,
+        extent: Extent,
     ) -> Request {
-        let warms = occasion == Occasion::Warm;
+        let warms = extent.if_full(|| occasion == Occasion::Warm);
         let source = &mut self.sources[session.workload as usize];
         let draws = session.draws();
         let (line, recorded) = match &source.kind {
@@ -263,14 +293,16 @@ impl Traffic {
             workload: session.workload,
             user: session.user,
             session: session.number,
-            branch: session.branch(),
+            branch: session.branch(extent),
             node: session.key.0,
             call: self.calls,
             recorded,
             draws,
         };
-        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations());
-        let implicit = self.gateway.continuation == Continuation::Implicit;
+        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations(extent));
+        let continuation =
+            if extent == Extent::Full { self.gateway.continuation } else { Continuation::None };
+        let implicit = continuation == Continuation::Implicit;
         let contaminated = implicit && {
             session.continues(self.continued(session, key, now));
             session.enters_upstream()
@@ -279,15 +311,22 @@ impl Traffic {
         let Asked { prompt, output_tokens, marks } = if warms {
             source.warm(session, draws, now, tree)
         } else {
-            source.ask(session, draws, now, tree)
+            source.ask(session, draws, now, tree, extent)
         };
         let answered = if warms { None } else { session.conversation.answered() };
-        let place = match self.gateway.continuation {
+        let place = match continuation {
             Continuation::None => None,
             Continuation::Explicit => session.sent.place,
             Continuation::Implicit => session.leaves_upstream(),
         };
-        let account = || self.gateway.account(source.person(session), self.calls);
+        let account = || match extent {
+            Extent::Plain => 0,
+            Extent::Full => self.gateway.account(source.person(session), self.calls),
+        };
+        let key = match extent {
+            Extent::Plain => key,
+            Extent::Full => source.keying.fingerprinted(key, &prompt, self.calls, tree),
+        };
         let request = Request {
             call: self.calls,
             line,
@@ -297,11 +336,14 @@ impl Traffic {
             turn: session.sent.turn,
             occasion,
             attempt: 0,
-            last_attempt: source.reaction.retries == 0,
-            key: source.keying.fingerprinted(key, &prompt, self.calls, tree),
+            last_attempt: extent.if_full(|| source.reaction.retries == 0),
+            key,
             account: place.map_or_else(account, |place| place.account),
             continues: place,
             likely: session.routing_key(),
+            known: extent == Extent::Plain
+                && source.keeps_routing_key
+                && tree.is_beyond_head(session.sent.previous),
             contaminated,
             prompt,
             marks,
@@ -379,7 +421,7 @@ impl Traffic {
 
     fn call_children(&mut self, node: Session, at: SimTime, next: &mut Next) {
         let tree = self.sources[node.workload as usize].fork_tree();
-        let branching = &tree.branching[tree.branching.len() - node.levels() as usize];
+        let branching = &tree.branching[tree.branching.len() - node.levels(Extent::Full) as usize];
         let left = branching.draw(node.key.turn(0), Purpose::Children).0.max(1);
         let together = if tree.order == Order::OneByOne { 1 } else { left };
         for index in 0..together {
@@ -398,7 +440,7 @@ impl Traffic {
     /// A session has answered; if it is a node of a fork tree, it has answered its parent with `results` tokens.
     #[inline(always)]
     fn complete(&mut self, node: &Session, at: SimTime, results: Tokens, next: &mut Next) {
-        if let Some(parent) = node.node().and_then(|node| node.parent) {
+        if let Some(parent) = node.node(Extent::Full).and_then(|node| node.parent) {
             self.join(parent, node, at, results, next);
         }
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::experiment::lifetimes::Lifetimes;
 use crate::experiment::metrics::Row;
 use crate::experiment::preflight::requests_per_minute;
-use crate::experiment::run::{Report, replicate, replicate_lifetimes};
+use crate::experiment::run::{Report, replicate_lifetimes, replicate_unwatched};
 use crate::experiment::scenario::Loaded;
 use crate::experiment::sweep::{Finished, Plan, Rows};
 
@@ -75,7 +75,7 @@ impl Plan {
                 let lifetimes: Vec<_> = cells.iter().map(|cell| lifetimes[*cell]).collect();
                 replicate_lifetimes(loaded, seed, &lifetimes, |_, _| ())
             }
-            _ => replicate(loaded, seed, |_| ()).map(|report| vec![report]),
+            _ => replicate_unwatched(loaded, seed).map(|report| vec![report]),
         }
     }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{Row, statistic};
 use crate::experiment::objective::{Constraint, Objective};
-use crate::experiment::run::replicate;
+use crate::experiment::run::replicate_unwatched;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::statistics::{Estimate, t_quantile};
 use crate::units::Span;
@@ -158,7 +158,7 @@ impl Runners<'_> {
         };
         let jobs: Vec<(usize, u32)> = active.iter().flat_map(missing).collect();
         let played = jobs.par_iter().map(|&(index, seed)| {
-            let report = replicate(&choices[index], seed, |_| ())?;
+            let report = replicate_unwatched(&choices[index], seed)?;
             ran();
             Ok(report.row)
         });

@@ -12,7 +12,7 @@ use crate::prompt::PrefixTree;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
-use crate::simulation::engine::{Regime, Simulation};
+use crate::simulation::engine::{Observer, Regime, Simulation};
 use crate::simulation::lifetimes::Lifetimes;
 use crate::simulation::outcome::Outcome;
 use crate::units::{SimTime, Span};
@@ -28,15 +28,33 @@ pub struct Report {
     pub skipped: (u64, Vec<String>),
 }
 
+/// Plays one replication that nobody watches. (It stands here once, and not wherever it is called: the loop is long, and
+/// takes long to compile.)
+#[inline(never)]
+pub fn replicate_unwatched(loaded: &Loaded, replication: u32) -> Result<Report> {
+    replicate(loaded, replication, |_| ())
+}
+
 /// Plays one replication and shows every outcome, those of the warm-up included, to `observe`.
-pub fn replicate(loaded: &Loaded, replication: u32, mut observe: impl FnMut(&Outcome)) -> Result<Report> {
+pub fn replicate(loaded: &Loaded, replication: u32, observe: impl FnMut(&Outcome)) -> Result<Report> {
     let mut simulation = simulation(loaded, replication)?;
-    let mut parts = metrics(loaded);
-    simulation.run(|outcome| {
-        parts[usize::from(outcome.group)].count(outcome);
-        observe(outcome);
-    })?;
-    Ok(report(loaded, &simulation, &mut parts))
+    let mut counting = Counting { parts: metrics(loaded), observe };
+    simulation.run(&mut counting)?;
+    Ok(report(loaded, &simulation, &mut counting.parts))
+}
+
+/// Counts outcomes, and shows them to somebody.
+struct Counting<F> {
+    parts: Vec<Metrics>,
+    observe: F,
+}
+
+impl<F: FnMut(&Outcome)> Observer for Counting<F> {
+    #[inline(always)]
+    fn observe(&mut self, outcome: &Outcome) {
+        self.parts[usize::from(outcome.group)].count(outcome);
+        (self.observe)(outcome);
+    }
 }
 
 /// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in.
@@ -47,7 +65,7 @@ pub fn replicate_requests(
 ) -> Result<Report> {
     let mut simulation = simulation(loaded, replication)?;
     let mut parts = metrics(loaded);
-    simulation.run_requests(|outcome, request, tree| {
+    simulation.run_requests(&mut |outcome, request, tree| {
         parts[usize::from(outcome.group)].count(outcome);
         observe(outcome, request, tree);
     })?;

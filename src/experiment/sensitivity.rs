@@ -14,7 +14,7 @@ use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Metric;
 use crate::experiment::race::day_factor;
-use crate::experiment::run::replicate;
+use crate::experiment::run::replicate_unwatched;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
 use crate::experiment::tables::plain;
@@ -143,7 +143,7 @@ fn trajectory(
     let answer = |at: &[usize]| -> Result<f64> {
         let change = |(unknown, value): (&Grid, &usize)| unknown.change(&unknown.values[*value]);
         let loaded = loaded.with(&unknowns.iter().zip(at).map(change).collect::<Vec<_>>())?;
-        let row: Row = replicate(&loaded, number, |_| ())?.row;
+        let row: Row = replicate_unwatched(&loaded, number)?.row;
         tick();
         Ok(metric.estimate(&[&row], day_factor(&loaded)).map_or(0.0, |estimate| estimate.mean))
     };
@@ -167,7 +167,7 @@ fn trajectory(
 /// The answer of the scenario as it is written, for comparison.
 pub fn as_written(loaded: &Loaded, metric: &Metric, replications: u32) -> Result<Option<Estimate>> {
     let bare = loaded.with(&[Change::new("attribution", false, ORIGIN)])?;
-    let play = |replication| Ok(replicate(&bare, replication, |_| ())?.row);
+    let play = |replication| Ok(replicate_unwatched(&bare, replication)?.row);
     let rows: Vec<Row> = (0..replications).into_par_iter().map(play).collect::<Result<_>>()?;
     let rows: Vec<&Row> = rows.iter().collect();
     // A scenario without a single request has no answer.

@@ -10,11 +10,12 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 use crate::experiment::observations::{Cell, Content, Figure, Observations, Observed, ObservedRequest};
-use crate::experiment::run::{replicate, simulation};
+use crate::experiment::run::{replicate_unwatched, simulation};
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::summaries::{FIGURE_RESOLUTION, Summaries};
 use crate::input::trace::Record;
 use crate::prompt::Run;
+use crate::simulation::outcome::Outcome;
 use crate::units::Tokens;
 
 /// The workload that plays a log.
@@ -190,7 +191,7 @@ impl Stage {
 }
 
 fn figures_of(loaded: &Loaded, figures: &[Figure], seed: u32) -> Result<Vec<f64>> {
-    let report = replicate(loaded, seed, |_| ())?;
+    let report = replicate_unwatched(loaded, seed)?;
     let value = |figure: &Figure| {
         let missing = || Error::input(figure.metric, "is missing in the simulation of this scenario");
         report.row.get(figure.metric).ok_or_else(missing)
@@ -204,7 +205,8 @@ impl Log {
         let workload = loaded.scenario.client.workload.get_mut(LOG).expect("put there");
         workload.trace.as_mut().expect("a trace").logged = Some(self.salted(index));
         // Nothing is measured: only readings are wanted.
-        simulation(loaded, seed)?.run(|outcome| readings[outcome.line as usize - 1] = outcome.cached)
+        let mut read = |outcome: &Outcome| readings[outcome.line as usize - 1] = outcome.cached;
+        simulation(loaded, seed)?.run(&mut read)
     }
 
     fn salted(&self, salt: usize) -> Arc<[Record]> {

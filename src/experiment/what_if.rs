@@ -10,7 +10,7 @@ use toml::Value;
 use crate::error::{Error, Result};
 use crate::experiment::contract::Contracts;
 use crate::experiment::metrics::Row;
-use crate::experiment::run::replicate;
+use crate::experiment::run::replicate_requests;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::input::log::Log;
 use crate::simulation::outcome::Outcome;
@@ -288,7 +288,7 @@ pub fn play(what_if: WhatIf, loaded: Loaded, logged: &Logged) -> Result<(Variant
     let seeds: Vec<_> = (0..loaded.scenario.seeds).collect();
     let played = seeds.par_iter().map(|seed| {
         let mut compared = Validation::default();
-        let report = replicate(&loaded, *seed, |outcome| {
+        let report = replicate_requests(&loaded, *seed, |outcome, _, _| {
             if let Some((line, cached)) = logged.get(&outcome.line) {
                 compared.compare(*line, *cached, outcome);
             }

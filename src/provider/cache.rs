@@ -1,6 +1,7 @@
 //! Cache: the stores of all machines, and who may read and write what in them.
 
-use crate::prompt::{EdgeId, Mark, PrefixTree, Prompt};
+use crate::extent::Extent;
+use crate::prompt::{Cursor, EdgeId, Mark, PrefixTree, Prompt};
 use crate::provider::capacity::{Capacity, Tail};
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::provider::store::{Answers, Scope, Store};
@@ -87,6 +88,19 @@ impl Effect {
     }
 }
 
+/// What a request does in a plain run: everything on its path down to a place lives until its expiry, at least.
+#[derive(Clone, Copy, Debug)]
+pub struct Cover {
+    /// Whose it is.
+    pub scope: Scope,
+    /// Down to where.
+    pub at: Cursor,
+    /// Tokens between what it read and the deepest boundary it writes.
+    pub written: Tokens,
+    /// Until when, at least.
+    pub expiry: SimTime,
+}
+
 /// The stores of all machines, as scopes of one.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -132,7 +146,18 @@ impl Cache {
 
     /// What a request with these marks finds now.
     #[inline(always)]
-    pub fn look_up(&self, tree: &PrefixTree, access: &Access, marks: &[Mark], now: SimTime) -> Found {
+    pub fn look_up(
+        &self,
+        tree: &PrefixTree,
+        access: &Access,
+        marks: &[Mark],
+        now: SimTime,
+        extent: Extent,
+    ) -> Found {
+        if extent == Extent::Plain {
+            let alive = self.store.read_covered(tree, access.here, access.prompt.shareable, now);
+            return self.found(access, Readable::Everywhere, alive);
+        }
         let readable = self.rules.readable(marks);
         let alive = self.alive(tree, access, &readable, now);
         self.found(access, readable, alive)
@@ -181,6 +206,25 @@ impl Cache {
             false => Depths::new(),
         };
         Effect { access, read, writes, written, places, tail, expiry }
+    }
+
+    /// The same in a plain run, where a request covers its prompt, or the beginning of it.
+    #[inline(always)]
+    pub fn cover(&self, tree: &PrefixTree, access: &Access, read: Tokens, expiry: SimTime) -> Cover {
+        let Access { here, body, .. } = access;
+        let depth = self.rules.covered(body);
+        let boundary = self.rules.boundary(depth);
+        let writes = boundary > 0 && boundary >= self.rules.min_tokens;
+        // Whatever was read, a prompt that reads is long enough to be written.
+        debug_assert!(writes || read == 0);
+        let (depth, written) = if writes { (depth, boundary.saturating_sub(read)) } else { (0, 0) };
+        Cover { scope: *here, at: tree.ancestor(body.shareable, depth), written, expiry }
+    }
+
+    /// Applies what a request covers.
+    #[inline(always)]
+    pub fn apply_cover(&mut self, tree: &PrefixTree, cover: &Cover, now: SimTime) {
+        self.store.cover(tree, cover.scope, cover.at, now, cover.expiry);
     }
 
     /// The deepest live depth on the prompt's path that it may read.

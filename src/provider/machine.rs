@@ -127,9 +127,10 @@ impl Machines {
         self.in_flight[machine.0 as usize]
     }
 
-    /// Unfinished requests on all machines.
-    pub fn in_flight_total(&self) -> u32 {
-        self.unfinished.len() as u32
+    /// Unfinished requests on all machines, with one that has just been served in `timing`.
+    pub fn in_flight_with(&self, timing: &Timing) -> u32 {
+        // What is answered at once is not in flight for anybody else.
+        self.unfinished.len() as u32 + u32::from(timing.total == Span::ZERO)
     }
 
     /// The noise of a request with these draws, if there is any.
@@ -165,10 +166,13 @@ impl Machines {
         let wait = start.since(now);
         let ttft = self.latency.network + wait + prefill;
         let total = ttft + decode;
-        self.in_flight[machine.0 as usize] += 1;
-        self.served += 1;
-        self.unfinished.push(Event { time: now + total, order: self.served, subject: machine.0 });
-        Timing { wait, ttft, total }
+        let timing = Timing { wait, ttft, total };
+        if total > Span::ZERO {
+            self.in_flight[machine.0 as usize] += 1;
+            self.served += 1;
+            self.unfinished.push(Event { time: now + total, order: self.served, subject: machine.0 });
+        }
+        timing
     }
 }
 
@@ -195,7 +199,7 @@ mod tests {
         let mut serve = |now, uncached| {
             machines.advance(SimTime::ZERO + second(now));
             let timing = machines.serve(MachineId(0), SimTime::ZERO + second(now), 5, uncached, 3, None);
-            ([timing.wait, timing.ttft, timing.total].map(Span::seconds), machines.in_flight_total())
+            ([timing.wait, timing.ttft, timing.total].map(Span::seconds), machines.in_flight_with(&timing))
         };
         assert_eq!(serve(0, 5), ([0.0, 8.0, 11.0], 1));
         assert_eq!(serve(1, 0), ([0.0, 3.0, 6.0], 2));

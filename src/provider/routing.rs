@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::extent::Extent;
 use crate::random::{Draws, Purpose, fold, mix};
 use crate::units::{SimTime, Span, Tokens};
 
@@ -184,6 +185,11 @@ impl Routing {
         Ok(())
     }
 
+    /// Whether every request is routed by the rule alone, and always in the same way.
+    pub fn is_plain(&self) -> bool {
+        self.explore == 0.0 && self.churn == Span::UNLIMITED && self.backends.len() == 1
+    }
+
     /// Machines of one partition: those of all its backends.
     pub fn machines_of_partition(&self) -> usize {
         self.backends.len() * self.machines as usize
@@ -233,6 +239,8 @@ pub struct RouteRequest {
     pub pinned: Option<MachineId>,
     /// The routing key it probably has.
     pub likely: Option<RoutingKey>,
+    /// Whether it has that for sure.
+    pub known: bool,
     /// This request's draws.
     pub draws: Draws,
 }
@@ -309,10 +317,16 @@ impl Router {
 
     /// Chooses the machine; `in_flight` tells a machine's unfinished requests.
     #[inline(always)]
-    pub fn route(&mut self, request: &RouteRequest, in_flight: impl Fn(MachineId) -> u32) -> Route {
-        let routing_key = self.routing_key(request);
+    pub fn route(
+        &mut self,
+        request: &RouteRequest,
+        extent: Extent,
+        in_flight: impl Fn(MachineId) -> u32,
+    ) -> Route {
+        let routing_key = self.routing_key(request, extent);
         let fleet = u64::from(self.rules.machines);
-        if let Some(machine) = request.pinned.or_else(|| self.explored(request)) {
+        let unrouted = extent.rare(Some(())).and_then(|()| request.pinned.or_else(|| self.explored(request)));
+        if let Some(machine) = unrouted {
             self.record_unrouted(routing_key, machine, request);
             return Route { routing_key, machine, overflowed: false };
         }
@@ -420,7 +434,13 @@ impl Router {
     }
 
     #[inline(always)]
-    fn routing_key(&mut self, request: &RouteRequest) -> RoutingKey {
+    fn routing_key(&mut self, request: &RouteRequest, extent: Extent) -> RoutingKey {
+        if extent == Extent::Plain
+            && request.known
+            && let Some(key) = request.likely
+        {
+            return key;
+        }
         let digest = fold(fold(u64::from(request.partition), request.head), request.key);
         // Most requests have the routing key of their session's last one.
         let is_it = |likely: &RoutingKey| {
@@ -430,7 +450,7 @@ impl Router {
             Some(key) => key,
             None => self.numbered(digest, request),
         };
-        if self.rules.churn != Span::UNLIMITED {
+        if extent.if_full(|| self.rules.churn != Span::UNLIMITED) {
             self.redraw(key, request);
         }
         key
@@ -717,14 +737,14 @@ mod tests {
     fn request(second: u64, key: u64) -> RouteRequest {
         let draws = Seed::new(1, 0).session_keys(0).next_key().turn(second as u32);
         let now = SimTime(second * 1_000_000_000);
-        RouteRequest { now, partition: 0, head: 9, key, pinned: None, likely: None, draws }
+        RouteRequest { now, partition: 0, head: 9, key, pinned: None, likely: None, known: false, draws }
     }
 
     /// The 1-based ranks at which requests of one key at the given seconds land.
     fn ranks(rules: &Routing, seconds: &[u64]) -> Vec<usize> {
         let mut router = Router::new(rules);
         let land = |second: &u64| {
-            let route = router.route(&request(*second, 1), |_| 0);
+            let route = router.route(&request(*second, 1), Extent::Full, |_| 0);
             let rank = router.ranked(route.routing_key, 64).iter().position(|m| *m == route.machine);
             rank.unwrap() + 1
         };
@@ -784,7 +804,8 @@ mod tests {
     fn a_machine_counts_what_other_keys_send_to_it() {
         let rules = Routing { rate_over: RateOver::Machine, limit_rpm: 1, ..rules(Rule::Home) };
         let mut router = Router::new(&rules);
-        let moved = (0..200u64).filter(|key| router.route(&request(0, *key), |_| 0).overflowed).count();
+        let moved =
+            (0..200u64).filter(|key| router.route(&request(0, *key), Extent::Full, |_| 0).overflowed).count();
         assert!(moved > 136, "200 keys on 64 machines of one request a minute each: {moved}");
     }
 
@@ -793,24 +814,24 @@ mod tests {
         let mut router = Router::new(&rules(Rule::Pool));
         let mut seen = FxHashMap::<MachineId, u32>::default();
         for second in 0..1000 {
-            *seen.entry(router.route(&request(second, 1), |_| 0).machine).or_default() += 1;
+            *seen.entry(router.route(&request(second, 1), Extent::Full, |_| 0).machine).or_default() += 1;
         }
         let pool = router.ranked(RoutingKey(0), 5).to_vec();
         assert!(pool.iter().all(|m| (150..250).contains(&seen[m])) && seen.len() == 5);
         let mut least = Router::new(&Routing { pick: Pick::LeastLoaded, ..rules(Rule::Pool) });
-        let busy = least.route(&request(0, 1), |_| 0).machine;
-        assert_ne!(least.route(&request(1, 1), |m| u32::from(m == busy)).machine, busy);
+        let busy = least.route(&request(0, 1), Extent::Full, |_| 0).machine;
+        assert_ne!(least.route(&request(1, 1), Extent::Full, |m| u32::from(m == busy)).machine, busy);
     }
 
     #[test]
     fn bounded_load_leaves_an_overloaded_home_and_comes_back() {
         let rules = rules(Rule::BoundedLoad);
         let mut router = Router::new(&rules);
-        let home = router.route(&request(0, 1), |_| 0);
+        let home = router.route(&request(0, 1), Extent::Full, |_| 0);
         assert!(!home.overflowed);
         // Mean (11 + 63) / 64: 12 is within mean + 10 = 11.2 no more, 11 is.
         let route = |router: &mut Router, at_home| {
-            router.route(&request(1, 1), |m| if m == home.machine { at_home } else { 1 })
+            router.route(&request(1, 1), Extent::Full, |m| if m == home.machine { at_home } else { 1 })
         };
         assert_eq!(route(&mut router, 11).machine, home.machine);
         let moved = route(&mut router, 12);
@@ -821,7 +842,9 @@ mod tests {
     fn exploration_takes_its_share_and_churn_moves_a_key_once_a_period() {
         let machines = |rules: &Routing, requests: u64| -> Vec<MachineId> {
             let mut router = Router::new(rules);
-            (0..requests).map(|second| router.route(&request(second, 1), |_| 0).machine).collect()
+            (0..requests)
+                .map(|second| router.route(&request(second, 1), Extent::Full, |_| 0).machine)
+                .collect()
         };
         let explore = Routing { explore: 0.25, overflow: Overflow::None, ..rules(Rule::Home) };
         let landed = machines(&explore, 4_000);
@@ -838,7 +861,7 @@ mod tests {
     fn adding_a_machine_moves_few_keys() {
         let home = |machines: u32, key: u64| {
             let mut router = Router::new(&Routing { machines, ..rules(Rule::Home) });
-            router.route(&request(0, key), |_| 0).machine
+            router.route(&request(0, key), Extent::Full, |_| 0).machine
         };
         let moved = (0..2000).filter(|key| home(64, *key) != home(65, *key)).count();
         assert!((10..60).contains(&moved), "about 2000 / 65 keys move: {moved}");

@@ -12,7 +12,9 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::prompt::{Cursor, EdgeId, PathStep, PrefixTree};
+use crate::provider::routing::MachineId;
 use crate::provider::write::{Readable, Write};
+use crate::random::fold;
 use crate::units::{SimTime, Tokens};
 
 /// Whose boundaries these are, within one store: requests read and write under a scope.
@@ -22,6 +24,14 @@ pub struct Scope(pub u64);
 impl Scope {
     /// One scope for everybody.
     pub const SHARED: Self = Self(0);
+
+    /// What of it stands on one machine.
+    #[inline(always)]
+    pub fn on(self, machine: MachineId) -> Self {
+        let machine = u64::from(machine.0) + 1;
+        // A digest is never so small, but by a chance of one in billions.
+        if self == Self::SHARED { Self(machine) } else { Self(fold(self.0, machine)) }
+    }
 }
 
 /// Boundaries up to (or exactly at) a depth, alive until an expiry, that moment included.
@@ -121,6 +131,17 @@ impl Store {
         0
     }
 
+    /// What [`read`](Self::read) answers everywhere, of a store that covers.
+    #[inline(always)]
+    pub fn read_covered(&self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime) -> Tokens {
+        for PathStep { edge, leave, .. } in tree.path(at) {
+            if let Some(step) = self.steps(scope, edge).iter().find(|step| step.expiry >= now) {
+                return step.depth.min(leave);
+            }
+        }
+        0
+    }
+
     /// Of a store that covers, what [`read`](Self::read) would answer at every moment from `first` to `last`:
     /// deepest first, each depth until its expiry.
     pub fn read_between(
@@ -165,6 +186,22 @@ impl Store {
                 }
             }
             if !self.covers {
+                break;
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// The same of a store that covers and has room for everything.
+    #[inline(always)]
+    pub fn cover(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
+        for PathStep { edge, leave, start } in tree.path(at) {
+            // A look comes first: what many share lives as long already, most often.
+            let lives_as_long = |step: &Step| step.depth >= leave && step.expiry >= expiry;
+            if leave > start
+                && (self.steps(scope, edge).iter().any(lives_as_long)
+                    || cover(self.room(scope, edge, now), leave, expiry))
+            {
                 break;
             }
         }

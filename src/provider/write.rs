@@ -238,6 +238,13 @@ impl Write {
         }
     }
 
+    /// Whether every request writes all of its prompt, or of its beginning, for everybody and without bounds.
+    pub fn is_plain(&self) -> bool {
+        let always = self.when == When::Always && self.bodies == Bodies::Unbounded;
+        let unbounded = self.capacity_tokens.is_none() && !self.hidden_date;
+        self.covers() && always && unbounded && self.body == Body::Prompt
+    }
+
     /// Whether what a routing key wrote must be known apart from what other keys wrote.
     pub fn by_owner(&self) -> bool {
         self.when == When::Once || self.bodies == Bodies::One
@@ -262,11 +269,20 @@ impl Write {
         let is_stored = |depth: &Tokens| self.boundary(*depth) >= self.min_tokens;
         let one = |depth| if is_stored(&depth) { smallvec![depth] } else { Depths::new() };
         match self.semantics {
-            Semantics::PartialPrefix | Semantics::WholeBody => one(end),
-            Semantics::FirstTokens => one(end.min(self.first_tokens)),
+            Semantics::PartialPrefix | Semantics::FirstTokens => one(self.covered(body)),
+            Semantics::WholeBody => one(end),
             Semantics::Breakpoints => {
                 self.own_breakpoints(marks).take(self.max_writes as usize).filter(is_stored).collect()
             }
+        }
+    }
+
+    /// The depth to which a request covers its prompt.
+    #[inline(always)]
+    pub fn covered(&self, body: &Stored) -> Tokens {
+        match self.semantics {
+            Semantics::FirstTokens => body.tokens().min(self.first_tokens),
+            _ => body.tokens(),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::client::session::Session;
 use crate::client::traffic::Next;
-use crate::provider::cache::Effect;
+use crate::provider::cache::{Cover, Effect};
 use crate::queue::{Event, Queue};
 use crate::units::SimTime;
 
@@ -42,6 +42,8 @@ pub(super) struct Agenda {
     sequence: u64,
     pub sessions: Slots<Session>,
     pub effects: Slots<Effect>,
+    /// Those of plain runs.
+    pub covers: Slots<Cover>,
     /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
     pub starts: Vec<Start>,
 }
@@ -101,9 +103,13 @@ impl Agenda {
 
     #[inline]
     pub fn push_sessions(&mut self, next: &mut Next) {
-        if next.is_empty() {
-            return;
+        if !next.is_empty() {
+            self.push_all(next);
         }
+    }
+
+    #[cold]
+    fn push_all(&mut self, next: &mut Next) {
         for (at, session) in next.drain(..) {
             let slot = self.sessions.put(session);
             self.push(at, Kind::Arrival, slot);
@@ -112,7 +118,7 @@ impl Agenda {
 
     /// Whether a session starts before whatever is queued.
     #[inline]
-    pub fn starts_next(&mut self) -> bool {
+    pub fn starts_next(&self) -> bool {
         let Some(Start { event, .. }) = self.starts.last() else { return false };
         self.queue.peek().is_none_or(|queued| *event < queued)
     }

@@ -7,13 +7,14 @@ use crate::client::request::{Occasion, Place, Request};
 use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
+use crate::extent::Extent;
 use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Cache, Effect};
 use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
 use crate::provider::routing::{BackendBy, KeyRole, MachineId, Route, RouteRequest, Router, Routing};
 use crate::provider::store::Scope;
-use crate::provider::write::{Visible, Write};
+use crate::provider::write::{Stored, Visible, Write};
 use crate::queue::Event;
 use crate::random::{Purpose, SessionKey, SpanDistribution, fold};
 use crate::simulation::agenda::{Agenda, Kind, Slots, Start};
@@ -44,6 +45,13 @@ pub struct Regime {
 }
 
 impl Regime {
+    /// Whether nothing rare happens on the provider's side.
+    fn is_plain(&self) -> bool {
+        let Provider { routing, write, .. } = &self.provider;
+        let never_fails = self.terms.iter().all(|terms| terms.failure == 0.0);
+        never_fails && routing.is_plain() && write.is_plain()
+    }
+
     /// Partitions, each account and each backend of one being one of its own.
     fn partitions(&self, accounts: u32) -> u32 {
         let named = self.terms.iter().map(|terms| terms.partition + 1).max().unwrap_or(1);
@@ -53,6 +61,7 @@ impl Regime {
 
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
+    extent: Extent,
     pub(super) traffic: Traffic,
     /// Accounts of each partition: each has fleets of its own.
     accounts: u32,
@@ -111,11 +120,26 @@ pub(super) struct Served {
 
 impl Sent {
     /// Puts the request, of whose prompt so much is cached, behind those that a machine has.
+    #[inline(always)]
     pub(super) fn serve(&self, machines: &mut Machines, cached: Tokens) -> Served {
         let Self { access, arrival, noise, output, .. } = self;
         let uncached = access.prompt.tokens() - cached;
         let timing = machines.serve(access.machine, *arrival, cached, uncached, *output, *noise);
-        Served { cached, timing, in_flight: machines.in_flight_total() }
+        Served { cached, timing, in_flight: machines.in_flight_with(&timing) }
+    }
+}
+
+/// Whoever wants to see outcomes. (A trait and no closure, so that observing can be inlined by force: an outcome that
+/// nobody keeps is then never put together.)
+pub trait Observer {
+    /// Sees one outcome.
+    fn observe(&mut self, outcome: &Outcome);
+}
+
+impl<F: FnMut(&Outcome)> Observer for F {
+    #[inline(always)]
+    fn observe(&mut self, outcome: &Outcome) {
+        self(outcome);
     }
 }
 
@@ -138,7 +162,9 @@ impl Simulation {
         let first = &regimes[0];
         let accounts = traffic.accounts();
         let Provider { routing, write, .. } = &first.provider;
+        let is_plain = regimes.len() == 1 && first.is_plain();
         Self {
+            extent: if is_plain { traffic.extent() } else { Extent::Full },
             traffic,
             accounts,
             start,
@@ -156,19 +182,32 @@ impl Simulation {
 
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
-    pub fn run(&mut self, mut observe: impl FnMut(&Outcome)) -> Result<()> {
-        self.run_requests(|outcome, _, _| observe(outcome))
+    pub fn run(&mut self, observer: &mut impl Observer) -> Result<()> {
+        if self.extent == Extent::Plain && self.ledger.is_none() {
+            return self.play(Extent::Plain, |simulation, session, now| {
+                simulation.arrive_plainly(session, now, observer)
+            });
+        }
+        self.run_requests(&mut |outcome, _, _| observer.observe(outcome))
     }
 
     /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
-    pub fn run_requests(&mut self, mut observe: impl FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
-        self.play(|simulation, session, now| simulation.arrive(session, now, &mut observe))
+    pub fn run_requests(&mut self, observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
+        match self.extent {
+            Extent::Plain => self.play(Extent::Full, |simulation, session, now| {
+                simulation.arrive(session, now, Extent::Plain, observe)
+            }),
+            Extent::Full => self.play(Extent::Full, |simulation, session, now| {
+                simulation.arrive(session, now, Extent::Full, observe)
+            }),
+        }
     }
 
     /// Runs to the end of the traffic. `call` makes a session's request at a moment, and says when its next one comes;
-    /// other sessions that go on because of it, it leaves in `next`.
+    /// other sessions that go on because of it, it leaves in `next`. `extent` is that of what becomes visible.
     pub(super) fn play(
         &mut self,
+        extent: Extent,
         mut call: impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         for workload in 0..self.traffic.workloads() as u32 {
@@ -184,11 +223,19 @@ impl Simulation {
                 self.start(&mut call)?;
                 continue;
             }
-            self.look_ahead();
+            self.look_ahead(extent);
             let Some(event) = self.agenda.queue.pop() else { return Ok(()) };
             let Event { time: now, subject: slot, .. } = event;
             match Kind::of(event) {
                 Kind::Change => self.change(slot as usize),
+                Kind::Visible if extent == Extent::Plain => {
+                    self.provider.cache.apply_cover(
+                        &self.tree,
+                        &self.agenda.covers.values[slot as usize],
+                        now,
+                    );
+                    self.agenda.covers.free.push(slot);
+                }
                 Kind::Visible => {
                     let effects = std::mem::take(&mut self.agenda.effects);
                     self.appear(&effects.values[slot as usize], now);
@@ -213,25 +260,31 @@ impl Simulation {
     /// Loads what the next events will need into the CPU's caches, all at a time: with very many sessions, waiting for
     /// memory is most of the work, and many loads wait hardly longer than one.
     #[inline]
-    fn look_ahead(&mut self) {
-        let Agenda { queue, sessions, effects, .. } = &mut self.agenda;
+    fn look_ahead(&mut self, extent: Extent) {
+        let Agenda { queue, sessions, effects, covers, .. } = &mut self.agenda;
+        if sessions.values.len() < MANY_SESSIONS {
+            return;
+        }
         let near = queue.come_near();
-        if near.is_empty() || sessions.values.len() < MANY_SESSIONS {
+        if near.is_empty() {
             return;
         }
         let subjects = |kind: Kind| {
             near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
         };
         let arriving = || subjects(Kind::Arrival).map(|slot| &sessions.values[slot]);
-        let appearing = || subjects(Kind::Visible).map(|slot| &effects.values[slot]);
+        let appearing = || {
+            subjects(Kind::Visible).map(|slot| match extent {
+                Extent::Plain => covers.values[slot].at.edge,
+                Extent::Full => effects.values[slot].access.prompt.shareable.edge,
+            })
+        };
         // What a session stands on is known only once the session is there.
         black_box(arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched));
-        let places =
-            arriving().map(Session::place).chain(appearing().map(|effect| effect.access.prompt.shareable));
-        for place in places {
-            black_box((self.tree.origin(place.edge), self.provider.cache.holds(place.edge)));
+        for edge in arriving().map(|session| session.place().edge).chain(appearing()) {
+            black_box((self.tree.origin(edge), self.provider.cache.holds(edge)));
             if let Some(ledger) = &self.ledger {
-                black_box(ledger.holds(place.edge));
+                black_box(ledger.holds(edge));
             }
         }
         for key in arriving().filter_map(Session::routing_key) {
@@ -323,6 +376,7 @@ impl Simulation {
         let sessions = self.agenda.sessions.used().chain(starting).flat_map(Session::places);
         let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
         let effects = self.agenda.effects.used().flat_map(Effect::edges);
+        let effects = effects.chain(self.agenda.covers.used().map(|cover| cover.at.edge));
         let used = places.chain(effects).chain(self.provider.cache.live_edges(now));
         self.tree.free_all_but(used);
         self.kept_edges = self.tree.len();
@@ -354,11 +408,12 @@ impl Simulation {
         &mut self,
         session: &mut Session,
         now: SimTime,
-        observe: &mut impl FnMut(&Outcome, &Request, &PrefixTree),
+        extent: Extent,
+        observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree),
     ) -> Option<SimTime> {
-        let request = self.traffic.request(session, now, &mut self.tree);
-        let sent = self.send(&request, now);
-        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now);
+        let request = self.traffic.request(session, now, &mut self.tree, extent);
+        let sent = self.send(&request, now, extent);
+        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
         let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
         let served = sent.serve(&mut self.provider.machines, found.cached);
         let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
@@ -367,18 +422,45 @@ impl Simulation {
         observe(&outcome, &request, &self.tree);
         let response = self.response(&request, &outcome);
         self.arrived(&sent, effect, outcome.visible_at);
-        self.traffic.answered(session, &request, &response, &mut self.next)
+        self.traffic.answered(session, &request, &response, &mut self.next, extent)
+    }
+
+    /// The same in a plain run of which nothing is attributed.
+    #[inline(always)]
+    fn arrive_plainly(
+        &mut self,
+        session: &mut Session,
+        now: SimTime,
+        observer: &mut impl Observer,
+    ) -> Option<SimTime> {
+        let extent = Extent::Plain;
+        let request = self.traffic.request(session, now, &mut self.tree, extent);
+        let sent = self.send(&request, now, extent);
+        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
+        let cover = self.provider.cache.cover(&self.tree, &sent.access, found.read, now + sent.lifetime);
+        let served = sent.serve(&mut self.provider.machines, found.cached);
+        let outcome = self.outcome(&request, &sent, &served, cover.written, None);
+        observer.observe(&outcome);
+        if outcome.visible_at == now {
+            self.provider.cache.apply_cover(&self.tree, &cover, now);
+        } else {
+            let slot = self.agenda.covers.put(cover);
+            self.agenda.push(outcome.visible_at, Kind::Visible, slot);
+        }
+        let response = self.response(&request, &outcome);
+        self.traffic.answered(session, &request, &response, &mut self.next, extent)
     }
 
     /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
     /// lifetimes at once, must not slow down ordinary runs.)
     #[inline(always)]
-    pub(super) fn send(&mut self, request: &Request, now: SimTime) -> Sent {
+    pub(super) fn send(&mut self, request: &Request, now: SimTime, extent: Extent) -> Sent {
         let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
         let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
-        let failed = *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure;
+        let failed =
+            extent.if_full(|| *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure);
         self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(request, failed, now);
+        let (access, overflowed) = self.provider.route(request, failed, now, extent);
         let noise = self.provider.machines.noise(request.draws);
         // A call fails when its first token would come.
         let output = if failed { 0 } else { request.output_tokens };
@@ -502,20 +584,22 @@ impl Provided {
     }
 
     #[inline(always)]
-    fn route(&mut self, request: &Request, failed: bool, now: SimTime) -> (Access, bool) {
+    fn route(&mut self, request: &Request, failed: bool, now: SimTime, extent: Extent) -> (Access, bool) {
         // A connection from before a change of regime is gone.
-        let pinned = request.continues.filter(|place| place.regime == self.regime).map(|place| place.machine);
+        let pinned = extent.rare(request.continues).filter(|place| place.regime == self.regime);
+        let pinned = pinned.map(|place| place.machine);
         let partition = match pinned {
             Some(MachineId(machine)) => machine / self.routing.machines,
+            None if extent == Extent::Plain => self.terms[request.workload as usize].partition,
             None => self.partition(request),
         };
-        let key = request.key.digest();
         let draws = request.draws;
         let (head, likely) = (request.prompt.head, request.likely);
-        let asked = RouteRequest { now, partition, head, key, pinned, likely, draws };
+        let (key, known) = (request.key.digest(), request.known);
+        let asked = RouteRequest { now, partition, head, key, pinned, likely, known, draws };
         let machines = &self.machines;
-        let route = self.router.route(&asked, |machine| machines.in_flight(machine));
-        let date = self.write.date(now);
+        let route = self.router.route(&asked, extent, |machine| machines.in_flight(machine));
+        let date = if extent == Extent::Plain { 0 } else { self.write.date(now) };
         let scope = match (self.routing.key_role, date) {
             (KeyRole::Routing, date) => Scope(date),
             (KeyRole::Identity, 0) => Scope(key),
@@ -525,8 +609,11 @@ impl Provided {
         let Request { prompt, output_tokens, answered, .. } = *request;
         // A failed call has no answer to store.
         let (output_tokens, answered) = if failed { (0, None) } else { (output_tokens, answered) };
-        let body = self.write.stored(&prompt, output_tokens, answered);
-        let here = Scope(fold(scope.0, u64::from(machine.0)));
+        let body = match extent {
+            Extent::Plain => Stored { shareable: prompt.shareable, unique_tail: prompt.unique_tail },
+            Extent::Full => self.write.stored(&prompt, output_tokens, answered),
+        };
+        let here = scope.on(machine);
         let access = Access { partition, machine, date, scope, here, owner, prompt, body };
         (access, route.overflowed)
     }

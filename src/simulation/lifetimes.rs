@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use crate::client::request::Request;
 use crate::client::session::Session;
 use crate::error::Result;
+use crate::extent::Extent;
 use crate::provider::cache::{Access, Found};
 use crate::provider::machine::Machines;
 use crate::provider::store::Answers;
@@ -65,7 +66,9 @@ impl Lifetimes {
     /// number. Fails only where the traffic does: at a bad line of a trace.
     pub fn run(&mut self, mut observe: impl FnMut(usize, &Outcome)) -> Result<()> {
         let Self { simulation, variants } = self;
-        simulation.play(|simulation, session, now| arrive(simulation, variants, session, now, &mut observe))
+        simulation.play(Extent::Full, |simulation, session, now| {
+            arrive(simulation, variants, session, now, &mut observe)
+        })
     }
 
     /// What was simulated, for what its traffic skipped.
@@ -83,8 +86,8 @@ fn arrive(
     now: SimTime,
     observe: &mut impl FnMut(usize, &Outcome),
 ) -> Option<SimTime> {
-    let request = simulation.traffic.request(session, now, &mut simulation.tree);
-    let mut sent = simulation.send(&request, now);
+    let request = simulation.traffic.request(session, now, &mut simulation.tree, Extent::Full);
+    let mut sent = simulation.send(&request, now, Extent::Full);
     // A covering write renews all that was read, so that it matters for the bill alone.
     let effect = simulation.effect(&request, &sent, 0, now);
     let clocks = [&variants[0], &variants[variants.len() - 1]].map(|variant| now.before(variant.lifetime));
@@ -105,7 +108,7 @@ fn arrive(
     let seen = seen.expect("there are lifetimes");
     simulation.arrived(&sent, effect, seen.visible_at);
     let response = simulation.response(&request, &seen);
-    simulation.traffic.answered(session, &request, &response, &mut simulation.next)
+    simulation.traffic.answered(session, &request, &response, &mut simulation.next, Extent::Full)
 }
 
 /// What one request finds under shorter and shorter lifetimes.

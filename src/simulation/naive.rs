@@ -1117,7 +1117,8 @@ impl Case {
         let loaded = loaded.unwrap_or_else(|error| panic!("{error}\n{self}"));
         let mut simulation = simulation(&loaded, 0).expect("the traces open");
         let mut outcomes = Vec::new();
-        simulation.run(|outcome| outcomes.push(*outcome)).unwrap_or_else(|error| panic!("{error}\n{self}"));
+        let mut observer = |outcome: &Outcome| outcomes.push(*outcome);
+        simulation.run(&mut observer).unwrap_or_else(|error| panic!("{error}\n{self}"));
         let lines: usize = self.traffic.recordings.iter().map(|recording| recording.lines.len()).sum();
         assert_eq!(outcomes.len(), lines, "every line is sent");
         let with_ranking = outcomes.into_iter().map(|outcome| {
