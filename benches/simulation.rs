@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cachecast::experiment::lifetimes::Lifetimes;
 use cachecast::experiment::metrics::{COLUMNS, Row};
-use cachecast::experiment::run::{replicate, replicate_lifetimes};
+use cachecast::experiment::run::{replicate, replicate_lifetimes, replicate_unwatched};
 use cachecast::experiment::scenario::Loaded;
 use cachecast::experiment::sweep::Plan;
 use cachecast::random::mix;
@@ -305,7 +305,7 @@ fn criterion_runs(criterion: &mut Criterion) {
         let mut case = study("study", 300, "");
         case.toml = case.toml.replace("attribution = false", toml).replace("200000s", "20000s");
         let loaded = case.loaded();
-        group.bench_function(name, |bencher| bencher.iter(|| black_box(replicate(&loaded, 0, |_| ()))));
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(replicate_unwatched(&loaded, 0))));
     }
     group.finish();
 }
@@ -429,7 +429,7 @@ fn report_lifetimes() {
         least[0] = least[0].min(start.elapsed());
         let start = Instant::now();
         let alone = group.iter().map(|cell| {
-            let report = replicate(&plan.cells[*cell].loaded, 0, |_| ());
+            let report = replicate_unwatched(&plan.cells[*cell].loaded, 0);
             report.expect("it cannot fail").row
         });
         let alone: Vec<_> = alone.collect();
@@ -450,7 +450,7 @@ fn report_billion() {
     let requests: f64 = std::thread::scope(|scope| {
         let runs = [0, 1].map(|replication| {
             let loaded = case.loaded();
-            scope.spawn(move || replicate(&loaded, replication, |_| ()).expect("it cannot fail").row)
+            scope.spawn(move || replicate_unwatched(&loaded, replication).expect("it cannot fail").row)
         });
         runs.map(|run| run.join().expect("it ends")).iter().map(|row| get(row, "requests")).sum()
     });

@@ -2,6 +2,7 @@
 //! core.
 //!
 //! Both forms must hold the same requests and replay to the same numbers, which is asserted in the same run.
+//! `CACHECAST_BENCH=all cargo bench` takes a trace of ten million requests.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use cachecast::experiment::convert::{TraceFile, convert};
 use cachecast::experiment::metrics::Row;
-use cachecast::experiment::run::{replicate, replicate_requests};
+use cachecast::experiment::run::{replicate_requests, replicate_unwatched};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::experiment::trace_log::TraceLog;
 use cachecast::input::trace::{Record, TimeUnit, TraceFormat, TraceReader};
@@ -19,13 +20,16 @@ use tempfile::TempDir;
 const STUDY: &str = include_str!("../scenarios/bucket-cardinality.toml");
 
 /// Requests of the trace: 30 a minute for so many minutes.
-const REQUESTS: u64 = 300_000;
+fn requests() -> u64 {
+    let all = std::env::var("CACHECAST_BENCH").is_ok_and(|asked| asked == "all");
+    if all { 10_000_000 } else { 300_000 }
+}
 
 /// Plays the bucket study and writes what it sends.
 fn write(path: &Path) {
     let change = |path: &str, value: toml::Value| Change::new(path, value, "bench");
     let changes = [
-        change("duration", format!("{}m", REQUESTS / 30).into()),
+        change("duration", format!("{}m", requests() / 30).into()),
         change("client.key.buckets", 8.into()),
         change("attribution", false.into()),
     ];
@@ -67,7 +71,7 @@ fn replay(path: &Path) -> Row {
         Change::new("attribution", false, "bench"),
     ];
     let loaded = Loaded::from_text("replay", "replay", "", Path::new(""), &changes).expect("a scenario");
-    replicate(&loaded, 0, |_| ()).expect("a good trace").row
+    replicate_unwatched(&loaded, 0).expect("a good trace").row
 }
 
 fn forms(criterion: &mut Criterion) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use cachecast::experiment::run::{replicate, simulation};
 use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::extent::Extent;
 use cachecast::simulation::outcome::Outcome;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -91,25 +92,54 @@ const SESSIONS_ONLY: &[(&str, &[&str])] = &[
     ("client.workload.w.reaction.keep_alive", &["unlimited", "3m"]),
 ];
 
+/// What even plain runs have.
+const PLAIN: &[(&str, &[&str])] = &[
+    ("client.key.strategy", &["per_session", "constant", "per_user", "per_call", "none", "buckets"]),
+    ("client.key.assign", &["session", "round_robin", "random", "user"]),
+    ("provider.write.semantics", &["partial_prefix", "first_tokens"]),
+    ("provider.write.visible", &["first_token", "arrival", "completion"]),
+    ("provider.write.min_tokens", &["1024", "1", "0"]),
+    ("provider.routing.rule", &["home", "pool", "random", "bounded_load", "round_robin"]),
+    ("provider.routing.rate_over", &["prefix_and_key", "key", "machine"]),
+    ("provider.routing.key_role", &["routing", "identity"]),
+    ("provider.routing.hash_tokens", &["256", "3000"]),
+    ("provider.latency.slots", &["32", "1"]),
+    ("provider.latency.noise_sigma", &["0.0", "0.4"]),
+];
+
 const TREES_ONLY: &[(&str, &[&str])] = &[
     ("client.workload.w.fork_tree.order", &["parallel", "one_by_one", "warm_first"]),
     ("client.workload.w.fork_tree.root_call", &["true", "false"]),
     ("client.workload.w.fork_tree.merge", &["true", "false"]),
 ];
 
-/// A scenario, and what was drawn for it.
-fn scenario(seed: u64) -> (Loaded, Vec<String>) {
+/// Numbers below others.
+fn dice(seed: u64) -> impl FnMut(usize) -> usize {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    let mut below = |n: usize| (dice.next_u64() % n as u64) as usize;
-    let traffic = below(TRAFFIC.len());
-    let own = if traffic == 2 { TREES_ONLY } else { SESSIONS_ONLY };
+    move |n| (dice.next_u64() % n as u64) as usize
+}
+
+/// A value for each of these paths.
+fn draw<'a>(
+    paths: impl Iterator<Item = &'a (&'static str, &'static [&'static str])>,
+    below: &mut impl FnMut(usize) -> usize,
+) -> Vec<String> {
     let mut drawn = Vec::new();
-    for (path, values) in ANY_TRAFFIC.iter().chain(own) {
+    for (path, values) in paths {
         let value = if below(2) == 0 { values[0] } else { values[below(values.len())] };
         if !value.is_empty() {
             drawn.push(format!("{path}={value}"));
         }
     }
+    drawn
+}
+
+/// A scenario, and what was drawn for it.
+fn scenario(seed: u64) -> (Loaded, Vec<String>) {
+    let mut below = dice(seed);
+    let traffic = below(TRAFFIC.len());
+    let own = if traffic == 2 { TREES_ONLY } else { SESSIONS_ONLY };
+    let mut drawn = draw(ANY_TRAFFIC.iter().chain(own), &mut below);
     // An upstream session takes a key as it is.
     if drawn.iter().any(|set| set.ends_with("implicit")) {
         drawn.push("client.key.fingerprint=0.0".into());
@@ -176,4 +206,36 @@ fn what_is_forgotten_changes_nothing() {
         kept += left;
     }
     assert!(4 * kept < 3 * remembered, "{kept} of {remembered} edges were kept");
+}
+
+/// A plain run is compiled without what it does not need. With something of it, even if that never does anything, the same
+/// run is no plain one.
+#[test]
+fn plain_runs_give_what_the_full_model_gives() {
+    for seed in 0..150 {
+        let mut below = dice(seed);
+        let mut drawn = draw(PLAIN.iter(), &mut below);
+        drawn.push(format!("client.key.buckets={}", 1 + below(4)));
+        let changes: Vec<_> = drawn.iter().map(|set| Change::parse(set).unwrap()).collect();
+        let text = format!("{HEAD}{}", TRAFFIC[below(2)]);
+        let loaded = Loaded::from_text("plain", "plain.toml", &text, Path::new(""), &changes).unwrap();
+        let played = |compacts: bool, attribution: bool| {
+            let mut changes = vec![Change::new("attribution", attribution, "test")];
+            if compacts {
+                let never = 16_000_000;
+                changes.push(Change::new("client.workload.w.volatility.compact_above", never, "test"));
+            }
+            let mut simulation = simulation(&loaded.with(&changes).unwrap(), 0).unwrap();
+            assert_eq!(simulation.extent(), if compacts { Extent::Full } else { Extent::Plain });
+            let mut outcomes = Vec::new();
+            let mut observe = |outcome: &Outcome| outcomes.push(format!("{outcome:?}"));
+            simulation.run(&mut observe).unwrap();
+            outcomes
+        };
+        for attribution in [false, true] {
+            let (plain, full) = (played(false, attribution), played(true, attribution));
+            assert!(plain.len() > 20);
+            assert_eq!(plain, full, "seed {seed}, attribution {attribution}:\n{}", drawn.join("\n"));
+        }
+    }
 }

@@ -324,6 +324,11 @@ impl Simulation {
         Ok(())
     }
 
+    /// How much of the model it needs.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
     /// Edges of the prefix tree: the most of what a run remembers.
     pub fn edges(&self) -> usize {
         self.tree.len()
