@@ -1438,6 +1438,8 @@ fn help_names_every_verb_and_flag() {
         ("replay", "--provider --block-tokens --time-unit --ids --lifetime --skip-bad --requests"),
         ("recommend", "--rps --prefix-tokens --prompt-tokens --output-tokens --provider"),
         ("list", "--format"),
+        ("init", "--out --force --yes --workload --users --prefix-tokens --rate"),
+        ("schema", "--out"),
     ];
     let common = ["--set", "--seeds", "--format", "--quiet"];
     let case = Case::new();
@@ -1453,7 +1455,7 @@ fn help_names_every_verb_and_flag() {
             let words: Vec<_> = said.answered().split_whitespace().collect();
             assert!(flags.split(' ').all(|flag| words.contains(&flag)), "{said:?}");
             assert!(
-                verb == "list" || common.iter().all(|flag| words.contains(flag)),
+                ["list", "init", "schema"].contains(&verb) || common.iter().all(|flag| words.contains(flag)),
                 "{said:?}"
             );
             assert_eq!(said.stderr, "");

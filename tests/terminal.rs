@@ -246,3 +246,45 @@ fn progress_has_its_rate_and_the_time_left_and_goes_away() {
     let quiet = said(&folder, 60, &["run", "s.toml", "--seeds", "200", "--quiet"]);
     assert!(!quiet.contains(" runs"), "{quiet}");
 }
+
+#[test]
+fn init_asks_one_sentence_each_says_what_is_wrong_and_writes_over_nothing() {
+    let folder = folder();
+    let mut terminal = Terminal::run(&folder, 80, &["init", "--users", "2000"], &[]);
+    terminal.wait_for("What is the traffic");
+    terminal.types("chats");
+    terminal.wait_for("did you mean `chat`?");
+    terminal.types("");
+    terminal.wait_for("How often does a conversation start");
+    terminal.types("40/min");
+    terminal.wait_for("[6000]");
+    terminal.types("4500");
+    terminal.wait_for("How many messages");
+    for question in [
+        "tokens is a message",
+        "tokens is an answer",
+        "think",
+        "Whose cache",
+        "retention",
+        "prompt_cache_key",
+    ] {
+        terminal.types("");
+        terminal.wait_for(question);
+    }
+    terminal.types("");
+    terminal.wait_for("[chat.toml]");
+    terminal.types("s.toml");
+    terminal.wait_for("is there already");
+    terminal.types("mine.toml");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("How many users"), "a flag has said it: {text}");
+    assert!(text.lines().all(|line| plain(line).chars().count() <= 80), "{text}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("s.toml")).unwrap(), CALLS);
+    let written = std::fs::read_to_string(folder.path().join("mine.toml")).unwrap();
+    for line in ["users = 2000", "rate = \"40/min\"", "prefix_tokens = 4500", "strategy = \"per_session\""] {
+        assert!(written.contains(line), "{line}: {written}");
+    }
+    let run = said(&folder, 80, &["run", "mine.toml", "--seeds", "1", "--set", "duration=40m", "--quiet"]);
+    assert!(run.contains("token_hit_ratio"), "{run}");
+}

@@ -5,6 +5,7 @@ mod check;
 mod convert;
 mod diff;
 mod fit;
+mod init;
 mod layout;
 mod list;
 mod logged;
@@ -14,6 +15,7 @@ mod recommend;
 mod recommend_json;
 mod replay;
 mod run;
+mod schema;
 mod sensitivity;
 mod sparkline;
 mod sweep;
@@ -53,6 +55,8 @@ What is in my requests?
 
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
+  init         Write a commented scenario to start from, by a few questions or flags
+  schema       JSON Schema of scenarios and profiles: editors complete and check with it
 
 Options:
 {options}
@@ -82,6 +86,8 @@ enum Verb {
     Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
+    Init(init::Init),
+    Schema(schema::Schema),
 }
 
 /// What a verb that could answer came to.
@@ -107,6 +113,8 @@ impl Verb {
             Self::Anonymize(anonymize) => anonymize.answer(),
             Self::Convert(convert) => convert.answer(),
             Self::List(list) => list.answer(),
+            Self::Init(init) => init.answer(),
+            Self::Schema(schema) => schema.answer(),
         }?;
         Ok(Verdict::Answered)
     }
