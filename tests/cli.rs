@@ -1116,11 +1116,10 @@ fn shortened(rows: &[Vec<String>]) -> Vec<Vec<String>> {
 #[test]
 fn every_format_has_the_same_rows() {
     let case = Case::new().scenario().file("t.jsonl", LINE);
-    let verbs: [(&[&str], &str); 6] = [
+    let verbs: [(&[&str], &str); 5] = [
         (RUN, "metric"),
         (&sweep_into("out"), "buckets"),
         (&replay("ms", &[]), "metric"),
-        (&["recommend", "s.toml", "--seeds", "5"], "provider"),
         (&["list", "providers"], "profile"),
         (&["list", "scenarios"], "scenario"),
     ];
@@ -1132,6 +1131,213 @@ fn every_format_has_the_same_rows() {
         assert!(markdown.iter().all(|row| row.len() == markdown[0].len()), "{markdown:?}");
         assert!(markdown.iter().map(|row| &row[0]).eq(csv.iter().map(|row| &row[0])), "{markdown:?}");
     }
+}
+
+#[test]
+fn an_answer_of_more_than_one_table_is_an_object_with_all_of_it() {
+    let log = format!("{}/scenarios/logs/support.jsonl.gz", env!("CARGO_MANIFEST_DIR"));
+    let case = Case::new().scenario();
+    let recommend = ["recommend", "s.toml", "--seeds", "5", "--over", "client.key.buckets=1..3"];
+    let fit = ["fit", &log, "--rivals", "home,pool", "--seeds", "39"];
+    let sensitivity = ["sensitivity", "s.toml", "--trajectories", "2"];
+    let replay = ["replay", &log, "--what-if", "key=session", "--seeds", "2"];
+    let answers: [(&[&str], &[&str], &str, &str); 4] = [
+        (
+            &recommend,
+            &["/recommended/choice/client.key.buckets", "/objective", "/as_good/0"],
+            "/choices",
+            "Recommended: ",
+        ),
+        (
+            &fit,
+            &["/rows", "/replications", "/sentences/0", "/parameters/0/rival"],
+            "/rivals",
+            "replications of every point",
+        ),
+        (
+            &sensitivity,
+            &["/metric", "/unit", "/as_written/mean"],
+            "/effects",
+            "as written; effects in points",
+        ),
+        (
+            &replay,
+            &["/form", "/validation/calls", "/variants/1/points_gained/mean"],
+            "/variants",
+            "is a log of requests",
+        ),
+    ];
+    for (args, pointers, rows, words) in answers {
+        let say = |format| case.run(&and(args, &["--format", format]));
+        let json: Value = serde_json::from_str(say("json").answered()).unwrap();
+        for pointer in pointers {
+            assert!(json.pointer(pointer).is_some_and(|value| !value.is_null()), "{pointer}: {json:#}");
+        }
+        let csv = say("csv");
+        let lines = csv_rows(csv.answered()).len() - 1;
+        assert_eq!(json.pointer(rows).unwrap().as_array().unwrap().len(), lines, "{csv:?}");
+        // In a pipe data is all that stdout has; the words of a person's answer are talk.
+        assert!(!csv.stdout.contains(words) && csv.stderr.contains(words), "{csv:?}");
+        assert_eq!(case.run(args).answered(), csv.stdout);
+        for format in ["table", "markdown"] {
+            let said = say(format);
+            let on_stderr = args[0] == "sensitivity" && format == "table";
+            assert!(
+                said.stdout.contains(words) != on_stderr && said.stderr.contains(words) == on_stderr,
+                "{said:?}"
+            );
+        }
+        let quiet = case.run(&and(args, &["--quiet"]));
+        quiet.answered_quietly(&csv.stdout);
+    }
+}
+
+/// Names of all keys of objects below a value; those of metrics and of paths are data.
+fn keys_of(value: &Value, keys: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Array(list) => list.iter().for_each(|below| keys_of(below, keys)),
+        Value::Object(object) => {
+            for (key, below) in object {
+                keys.insert(key.clone());
+                if !["metrics", "choice", "as_good"].contains(&&**key) {
+                    keys_of(below, keys);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_of_every_answer_is_documented() {
+    let own = |file: &str| format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+    let documented = fs::read_to_string(own("docs/output.md")).unwrap();
+    let log = own("scenarios/logs/support.jsonl.gz");
+    let cells = own("scenarios/observations/azure-study-cells.csv");
+    let ttft = own("scenarios/observations/openai-cookbook-ttft.csv");
+    let (one, other) = (format!("{log}:5"), format!("{log}:6"));
+    let case = Case::new().scenario().file("t.jsonl", LINE);
+    let verbs: [&[&str]; 18] = [
+        RUN,
+        &sweep_into("out"),
+        &["replay", &log, "--what-if", "key=session", "--seeds", "2"],
+        &["recommend", "s.toml", "--seeds", "5", "--over", "client.key.buckets=1..3"],
+        &["sensitivity", "s.toml", "--trajectories", "2"],
+        &["fit", &log, "--rivals", "home", "--seeds", "39"],
+        &["fit", &cells, "--scenario", "bucket-cardinality", "--rivals", "home", "--seeds", "39"],
+        &["fit", &ttft, "--scenario", "bucket-cardinality"],
+        &["diff", &log],
+        &["diff", &one, &other],
+        &["check", &log, "--rules", "volatile-head", "--level", "error"],
+        &["check", "--list-rules"],
+        &["convert", "t.jsonl", "t.parquet", "--block-tokens", "100", "--time-unit", "ms"],
+        &["anonymize", &log, "--out", "a.jsonl"],
+        &["list", "providers"],
+        &["list", "providers", "ideal"],
+        &["list", "axes"],
+        &["list", "scenarios"],
+    ];
+    for args in verbs {
+        let said = case.run(&and(args, &["--format", "json"]));
+        assert!(said.code == Some(0) || args[0] == "check" && said.code == Some(1), "{said:?}");
+        let mut keys = std::collections::BTreeSet::new();
+        keys_of(&serde_json::from_str(&said.stdout).unwrap(), &mut keys);
+        assert!(keys.len() > 2, "{said:?}");
+        // An axis has the name of its path.
+        for key in keys.iter().filter(|key| *key != "buckets") {
+            let name = key.strip_suffix("_ci95").unwrap_or(key);
+            assert!(
+                documented.contains(&format!("`{name}`")),
+                "`{name}` of {args:?} is not in docs/output.md"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_that_are_written_are_answered_for_where_asked() {
+    let log = format!("{}/scenarios/logs/support.jsonl.gz", env!("CARGO_MANIFEST_DIR"));
+    let case = Case::new().file("t.jsonl", LINE);
+    let convert = ["convert", "t.jsonl", "t.parquet", "--block-tokens", "100", "--time-unit", "ms"];
+    let anonymize = ["anonymize", &log, "--out", "a.jsonl"];
+    for (args, column, value) in [(&convert[..], "requests", 1), (&anonymize, "calls", 24)] {
+        assert_eq!(case.run(args).answered(), "", "what was done is talk");
+        let json = case.run(&and(args, &["--format", "json"]));
+        let rows: Vec<Map<String, Value>> = serde_json::from_str(json.answered()).unwrap();
+        assert_eq!(rows[0][column], value, "{json:?}");
+        assert_eq!(json.stderr, "");
+        let csv = case.run(&and(args, &["--format", "csv"]));
+        assert!(csv_rows(csv.answered())[0].iter().eq(rows[0].keys()), "{csv:?}");
+    }
+}
+
+#[test]
+fn a_line_of_a_log_is_checked_by_itself() {
+    let log = format!("{}/scenarios/logs/support.jsonl.gz", env!("CARGO_MANIFEST_DIR"));
+    let case = Case::new();
+    let check = |name: &str| {
+        let said = case.run(&["check", name, "--format", "json", "--level", "error"]);
+        serde_json::from_str::<Vec<Map<String, Value>>>(&said.stdout).unwrap()
+    };
+    let of_a_line = check(&format!("{log}:5"));
+    assert!(of_a_line.iter().all(|finding| finding["line"] == 5 && finding["count"] == 1), "{of_a_line:?}");
+    assert!(check(&log).iter().any(|finding| finding["count"] != 1), "several lines show more");
+    case.refuses(&["check", &format!("{log}:999")], &["support.jsonl.gz:999: line 999 holds no request"]);
+}
+
+#[test]
+fn warnings_are_not_in_the_way_of_an_error() {
+    let case = Case::new().scenario();
+    // Each would be warned of a rate above the limit, if there were anything to read.
+    let hot = "client.workload.calls.arrivals.rate=100/min";
+    let of_run = ["run", "s.toml", "--requests", "no/r.csv"];
+    let of_sweep = ["sweep", "s.toml", "--out", "s.toml"];
+    let of_recommend =
+        ["recommend", "s.toml", "--within", "0", "--over", "client.key.strategy=[\"none\", \"constant\"]"];
+    let of_sensitivity = ["sensitivity", "s.toml", "--over", "provider.routing.pol=[1, 2]"];
+    for args in [&of_run[..], &of_sweep, &of_recommend, &of_sensitivity] {
+        let args = and(args, &["--set", hot, "--set", "client.key.strategy=constant"]);
+        let said = case.run(&args);
+        said.refused(&["error: "]);
+        assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
+    }
+    let warned = case.run(&["run", "s.toml", "--set", hot, "--set", "client.key.strategy=constant"]);
+    assert!(warned.stderr.starts_with("warning: "), "{warned:?}");
+}
+
+#[test]
+fn a_long_answer_says_in_a_pipe_how_far_it_is() {
+    let case = Case::new();
+    let args = [
+        "recommend",
+        "--rps",
+        "1000",
+        "--prefix-tokens",
+        "6600",
+        "--prompt-tokens",
+        "6687",
+        "--set",
+        "client.retention=24h",
+    ];
+    let mut child = case.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let begun = Instant::now();
+    let word = lines.next().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(word.contains(" so far: ") && word.contains(" runs"), "{word}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let quick = case.run(&[
+        "recommend",
+        "--rps",
+        "0.1",
+        "--prefix-tokens",
+        "2000",
+        "--prompt-tokens",
+        "2100",
+        "--quiet",
+    ]);
+    assert_eq!(quick.stderr, "");
 }
 
 #[test]
@@ -1232,6 +1438,8 @@ fn help_names_every_verb_and_flag() {
         ("replay", "--provider --block-tokens --time-unit --ids --lifetime --skip-bad --requests"),
         ("recommend", "--rps --prefix-tokens --prompt-tokens --output-tokens --provider"),
         ("list", "--format"),
+        ("init", "--out --force --yes --workload --users --prefix-tokens --rate"),
+        ("schema", "--out"),
     ];
     let common = ["--set", "--seeds", "--format", "--quiet"];
     let case = Case::new();
@@ -1246,7 +1454,10 @@ fn help_names_every_verb_and_flag() {
             let said = case.run(&[verb, help]);
             let words: Vec<_> = said.answered().split_whitespace().collect();
             assert!(flags.split(' ').all(|flag| words.contains(&flag)), "{said:?}");
-            assert!(verb == "list" || common.iter().all(|flag| words.contains(flag)), "{said:?}");
+            assert!(
+                ["list", "init", "schema"].contains(&verb) || common.iter().all(|flag| words.contains(flag)),
+                "{said:?}"
+            );
             assert_eq!(said.stderr, "");
         }
     }
@@ -1412,12 +1623,13 @@ fn a_log_is_fitted_without_a_scenario_and_shows_no_names() {
 fn a_fit_writes_tables_a_profile_that_loads_and_an_ensemble() {
     let case = Case::new().scenario().file("o.csv", LOG);
     let said = case.run(&fit(&["--out", "out", "--format", "json"]));
-    let rivals: Vec<Map<String, Value>> = serde_json::from_str(said.answered()).unwrap();
+    let answer: Value = serde_json::from_str(said.answered()).unwrap();
+    let rivals = answer["rivals"].as_array().unwrap();
     let names: Vec<_> = rivals.iter().map(|rival| rival["rival"].as_str().unwrap()).collect();
     for name in ["home", "pool", "whole_body", "write_once", "first_tokens"] {
         assert!(names.contains(&name), "{names:?}");
     }
-    assert!(said.stderr.contains("39 replications of every point"), "{said:?}");
+    assert_eq!(answer["replications"], 39);
     let files: Vec<_> = case.files("out").into_keys().collect();
     let expected = [
         "checks.csv",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::logged::Logged;
-use crate::cli::output::talk;
+use crate::cli::output::{Format, Table, talk};
 use crate::cli::refuse_to_replace;
 use crate::cli::run::{remove_on_interrupt, skipped_words};
 use crate::error::Result;
@@ -43,6 +43,9 @@ pub struct Anonymize {
     round_times: Option<Span>,
     #[command(flatten)]
     logged: Logged,
+    /// Print what was done to stdout, in this form
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Say nothing of what was done
     #[arg(long)]
     quiet: bool,
@@ -65,10 +68,28 @@ impl Anonymize {
             for words in skipped_words(&(skipped.count, skipped.first.clone())) {
                 talk(&format!("warning: {words}"));
             }
-            talk(&words(&replaced));
+            if self.format.is_none() {
+                talk(&words(&replaced));
+            }
+        }
+        if let Some(format) = self.format {
+            return table(&replaced, &self.out).print(format);
         }
         Ok(())
     }
+}
+
+/// What was replaced, as a row.
+fn table(replaced: &Replaced, out: &Path) -> Table {
+    let Replaced { kind, calls, bodies, stretches, sessions, keys, without_usage, skipped, .. } = replaced;
+    let counts = [calls, bodies, without_usage, &skipped.count].map(u64::to_string);
+    let [calls, bodies, left_out, skipped] = counts;
+    let [stretches, sessions, keys] = [stretches, sessions, keys].map(usize::to_string);
+    let names = ["calls", "bodies", "stretches", "sessions", "keys", "left_out", "skipped"];
+    let mut table = Table::new(["out", "form"].into_iter().chain(names));
+    let first = [out.display().to_string(), kind.word().to_string()];
+    table.row(first.into_iter().chain([calls, bodies, stretches, sessions, keys, left_out, skipped]));
+    table
 }
 
 /// What was replaced, in a sentence.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::output::{Format, Printed, Table, print, talk};
+use crate::cli::layout::printable;
+use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
+use crate::cli::output::{Format, Printed, Table, colored, print, sentences, talk};
 use crate::cli::replay::Described;
 use crate::cli::run::skipped_words;
 use crate::cli::{SHIPPED, Verdict, load};
@@ -27,11 +29,11 @@ one). Several files are one log. Findings say where, at which token, what to do 
 text is, unless --show-text asks for it.\n\nExit codes: 0 nothing found at --level or above; 1 something found; 2 bad input."
 )]
 pub struct Check {
-    /// Request bodies, logs or scenarios
+    /// Request bodies, logs or scenarios; a line of a log by itself: requests.jsonl:17
     #[arg(required_unless_present = "list_rules")]
     files: Vec<String>,
     /// Print the rules, and check nothing
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with = "files")]
     list_rules: bool,
     /// Judge all calls by this profile [default: each by the shipped profile that has its model]
     #[arg(long, value_name = "PROFILE")]
@@ -118,34 +120,45 @@ impl Check {
     }
 
     /// Looks at the calls of a file.
-    fn look_at(&self, file: &str, checker: &mut Checker) -> Result<()> {
+    fn look_at(&self, name: &str, checker: &mut Checker) -> Result<()> {
+        let (file, line) = line_of(name);
         let path = Path::new(file);
         if !path.exists() {
             let message =
                 "there is no such file, and no shipped scenario of that name (cachecast list scenarios)";
-            return Err(Error::input(file, message));
+            return Err(Error::input(name, message));
         }
         let LogFormat { kind: forced, skip_bad, .. } = self.logged.format();
         let kind = forced.map_or_else(|| Calls::detect(path), Ok)?;
         let source = Source::new(file, kind);
+        let is_asked = |at: u64| line.is_none_or(|line| line == at);
+        let mut looked_at = 0u64;
         let skipped = if kind == LogKind::Trace {
             let mut trace = TraceReader::open(&self.described.format(file, skip_bad), Path::new(""))?;
             let mut record = Record::default();
             while trace.read(&mut record)? {
-                checker.call(&source, &record.call());
+                if is_asked(record.line) {
+                    checker.call(&source, &record.call());
+                    looked_at += 1;
+                }
             }
             trace.skipped().clone()
         } else {
             let mut calls = Calls::open(path, forced, skip_bad)?;
-            let (mut without_body, mut all) = (0u64, 0u64);
+            let mut without_body = 0u64;
             while let Some(call) = calls.next_call()? {
-                checker.call(&source, &call);
-                without_body += u64::from(call.body.is_none());
-                all += 1;
+                if is_asked(call.line) {
+                    checker.call(&source, &call);
+                    without_body += u64::from(call.body.is_none());
+                    looked_at += 1;
+                }
             }
-            self.warn_of_blindness(file, kind, without_body, all);
+            self.warn_of_blindness(file, kind, without_body, looked_at);
             calls.skipped().clone()
         };
+        if let Some(line) = line.filter(|_| looked_at == 0) {
+            return Err(Error::input(name, format!("line {line} holds no request")));
+        }
         if !self.quiet {
             for words in skipped_words(&(skipped.count, skipped.first)) {
                 talk(&format!("warning: {words}"));
@@ -187,15 +200,23 @@ fn lines(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let Finding { rule, severity, place, count, message, .. } = finding;
+        let color = match severity {
+            Severity::Error => AnsiColor::Red,
+            Severity::Warning => AnsiColor::Yellow,
+            Severity::Note => AnsiColor::Cyan,
+        };
         let row = rule.row();
         let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
         let path = if place.path.is_empty() { String::new() } else { format!(" {}", place.path) };
-        text += &format!("{}{path}: {} {rule} {}{times}\n", place.line(), severity.name(), row.name);
-        text += &format!("    {message}\n");
+        let sign = format!(": {} {rule} ", severity.name());
+        let line = format!("{}{path}{sign}{}{times}\n", printable(&place.line().to_string()), row.name);
+        let in_color = format!(": {} {rule} ", colored(severity.name(), color));
+        text += &sentences(&line).replacen(&sign, &in_color, 1);
+        text += &sentences(&format!("    {message}\n"));
         if let Some(shown) = &finding.text {
             text += &format!("    text: {shown:?}\n");
         }
-        text += &format!("    fix: {}\n    why: {}\n", row.fix, row.source);
+        text += &sentences(&format!("    fix: {}\n    why: {}\n", row.fix, row.source));
     }
     text
 }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::output::talk;
+use crate::cli::output::{Format, Table, talk};
 use crate::cli::refuse_to_replace;
 use crate::cli::replay::Described;
 use crate::cli::run::{remove_on_interrupt, skipped_words};
 use crate::error::Result;
 use crate::experiment::convert::{TraceFile, convert};
-use crate::input::trace::TraceReader;
+use crate::input::trace::{Description, TraceReader};
 
 /// Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
 #[derive(Debug, Args)]
@@ -29,6 +29,9 @@ pub struct Convert {
     /// Count and name bad lines, and leave them out, instead of stopping at the first
     #[arg(long)]
     skip_bad: bool,
+    /// Print what was written to stdout, in this form
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Print no warnings, and not how to replay what was written
     #[arg(long)]
     quiet: bool,
@@ -49,7 +52,18 @@ impl Convert {
             for words in skipped_words(&(skipped.count, skipped.first.clone())) {
                 talk(&format!("warning: {words}"));
             }
-            let flags = Described::flags(out, &description);
+        }
+        let flags = Described::flags(out, &description);
+        if let Some(format) = self.format {
+            let mut table = Table::new(["out", "requests", "skipped", "block_tokens", "time_unit", "ids"]);
+            let Description { block_tokens, time_unit, ids } = description;
+            let numbers = [requests, reader.skipped().count, u64::from(block_tokens)].map(|n| n.to_string());
+            let [requests, skipped, block_tokens] = numbers;
+            let words = [time_unit.word().to_string(), ids.word().to_string()];
+            table.row([out.display().to_string(), requests, skipped, block_tokens].into_iter().chain(words));
+            return table.print(format);
+        }
+        if !self.quiet {
             talk(&format!(
                 "{requests} requests written; cachecast replay {}{flags} plays them",
                 out.display()

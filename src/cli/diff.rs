@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::output::{Field, Format, Printed, Table, print, talk};
+use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
+use crate::cli::output::{Field, Format, Printed, Table, console_width, print, sentences, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result};
 use crate::experiment::breaks::{Breaks, Broken};
@@ -105,7 +105,7 @@ impl Diff {
         let table = places(&breaks, &self.earlier);
         match format {
             Format::Table => {
-                let mut text = format!("{}\n", summary(&breaks, &self.earlier));
+                let mut text = format!("{}\n", sentences(&summary(&breaks, &self.earlier)));
                 if !breaks.places.is_empty() {
                     text += &format!("\n{}", table.render(format));
                 }
@@ -139,14 +139,8 @@ impl Diff {
 
 /// A request: a file with one, or a line of a log.
 fn side(name: &str, format: &LogFormat, renderer: &mut Renderer) -> Result<Side> {
-    let line_of = |name: &str| {
-        name.rsplit_once(':').and_then(|(file, line)| Some((file.to_string(), line.parse().ok()?)))
-    };
-    let (file, line): (String, Option<u64>) = match line_of(name) {
-        Some((file, line)) if !Path::new(name).exists() => (file, Some(line)),
-        _ => (name.to_string(), None),
-    };
-    let mut calls = Calls::open(Path::new(&file), format.kind, format.skip_bad)?;
+    let (file, line) = line_of(name);
+    let mut calls = Calls::open(Path::new(file), format.kind, format.skip_bad)?;
     let mut found = None;
     while let Some(call) = calls.next_call()? {
         if line.is_some_and(|line| line != call.line) {
@@ -324,8 +318,10 @@ fn place_json(place: &Place) -> Value {
 
 /// So many tokens in characters of a bar.
 fn scaled(tokens: Tokens, longest: Tokens) -> usize {
-    const WIDTH: u64 = 60;
-    (u64::from(tokens) * WIDTH).div_ceil(u64::from(longest.max(1))) as usize
+    const WIDTH: usize = 60;
+    // Before it stand four columns.
+    let width = console_width().map_or(WIDTH, |width| width.saturating_sub(5).clamp(8, WIDTH));
+    (u64::from(tokens) * width as u64).div_ceil(u64::from(longest.max(1))) as usize
 }
 
 /// What became of a log's prefixes, in a line.
@@ -351,7 +347,8 @@ fn places(breaks: &Breaks, file: &str) -> Table {
         "lost_tokens",
         "lost_usd",
         "first_at",
-    ]);
+    ])
+    .spare(["role", "mean_depth_tokens", "lost_usd"]);
     for broken in &breaks.places {
         table.row([
             Field::from(broken.path.as_str()),

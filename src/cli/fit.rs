@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::cli::logged::Logged;
-use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
+use crate::cli::output::{Field, Format, Table, print, progress_bar, sentences, talk, value_json};
 use crate::error::{Error, Result};
 use crate::experiment::fit::{
     Fit as Answer, INDIFFERENCE, Judged, LEAST_REPLICATIONS, Question, REPLICATIONS, fit,
@@ -101,16 +102,22 @@ impl Fit {
     }
 
     fn say(&self, answer: &Answer) -> Result<()> {
-        let format = self.common.format.unwrap_or_else(Format::for_stdout);
+        let format = self.common.format();
         let main = if answer.rivals.is_empty() { latency(answer) } else { rivals(answer) };
         let words = answer.sentences().join("\n");
-        if format != Format::Table {
-            if !self.common.quiet {
-                talk(&format!("{}\n{words}", method(answer)));
+        match format {
+            Format::Json => return print(&format!("{:#}\n", json(answer))),
+            Format::Csv => {
+                if !self.common.quiet {
+                    talk(&format!("{}\n{words}", method(answer)));
+                }
+                return main.print(format);
             }
-            return main.print(format);
+            Format::Table | Format::Markdown => {}
         }
-        let mut text = format!("{}\n\n{}", method(answer), main.render(format));
+        let for_a_person = |text: &str| if format == Format::Table { sentences(text) } else { text.into() };
+        let words = for_a_person(&words);
+        let mut text = format!("{}\n\n{}", for_a_person(&method(answer)), main.render(format));
         if let Some(best) = answer.rivals.first() {
             text += &format!("\nUnder `{}`:\n{}", best.rival.name, parameters(best).render(format));
         }
@@ -149,7 +156,8 @@ fn rivals(answer: &Answer) -> Table {
         "explained",
         "first_contradiction",
         "best",
-    ]);
+    ])
+    .spare(["over", "explained", "behind_best"]);
     for judged in &answer.rivals {
         let exact = judged.exact.as_ref();
         let explained =
@@ -168,6 +176,31 @@ fn rivals(answer: &Answer) -> Table {
     table
 }
 
+/// The whole answer as JSON.
+fn json(answer: &Answer) -> Value {
+    let rivals = if answer.rivals.is_empty() { json!([]) } else { rivals(answer).objects() };
+    let parameters = |judged: &Judged| {
+        let of_one = judged.parameters.iter().map(|parameter| {
+            json!({
+                "path": parameter.path.to_string(),
+                "best": value_json(&parameter.best),
+                "set": parameter.set(),
+                "inert": parameter.inert,
+                "tried": parameter.values.iter().map(|(value, _)| value_json(value)).collect::<Vec<_>>(),
+            })
+        });
+        json!({ "rival": judged.rival.name, "parameters": of_one.collect::<Vec<_>>() })
+    };
+    json!({
+        "rows": answer.rows,
+        "replications": answer.replications,
+        "rivals": rivals,
+        "parameters": answer.rivals.iter().map(parameters).collect::<Vec<_>>(),
+        "latency": latency(answer).objects(),
+        "sentences": answer.sentences(),
+    })
+}
+
 /// The free values of the best point, by the last keys of their paths.
 fn short_values(judged: &Judged) -> String {
     let open = judged.parameters.iter().filter(|parameter| parameter.values.len() > 1 && !parameter.inert);
@@ -177,7 +210,7 @@ fn short_values(judged: &Judged) -> String {
 }
 
 fn parameters(judged: &Judged) -> Table {
-    let mut table = Table::new(["parameter", "best", "95 % set", "tried"]);
+    let mut table = Table::new(["parameter", "best", "95 % set", "tried"]).spare(["tried"]);
     for parameter in &judged.parameters {
         let tried: Vec<_> = parameter.values.iter().map(|(value, _)| plain(value)).collect();
         let set = if parameter.inert { "makes no difference".into() } else { parameter.set() };

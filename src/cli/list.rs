@@ -24,6 +24,9 @@ pub struct List {
     /// How to print the answer [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Print no talk; a list has none
+    #[arg(long)]
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,7 +71,8 @@ fn providers() -> Result<Table> {
         "min_tokens",
         "retention",
         "doc/fit/guess",
-    ]);
+    ])
+    .spare(["doc/fit/guess", "hidden_tokens", "interval", "limit_rpm", "min_tokens"]);
     for name in shipped() {
         let (provider, profile) = provider(name)?;
         let Provider { routing, write, retention, .. } = &provider;

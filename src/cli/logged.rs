@@ -57,6 +57,15 @@ impl Logged {
     }
 }
 
+/// A file, or a line of one: `requests.jsonl:17`.
+pub(super) fn line_of(name: &str) -> (&str, Option<u64>) {
+    let split = name.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?)));
+    match split {
+        Some((file, line)) if !Path::new(name).exists() => (file, Some(line)),
+        _ => (name, None),
+    }
+}
+
 /// The profile named by `--provider`, or else for each model the first shipped one that has it.
 pub(super) fn contracts(provider: Option<&str>) -> Result<Contracts> {
     Contracts::new(provider.map(from_here).as_deref(), Path::new("")).map_err(|error| match error {

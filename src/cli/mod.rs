@@ -5,13 +5,19 @@ mod check;
 mod convert;
 mod diff;
 mod fit;
+mod init;
+mod layout;
 mod list;
 mod logged;
 mod output;
+mod progress;
 mod recommend;
+mod recommend_json;
 mod replay;
 mod run;
+mod schema;
 mod sensitivity;
+mod sparkline;
 mod sweep;
 mod what_if;
 
@@ -21,7 +27,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::document::nearest;
 use crate::error::{Error, Result};
-use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
 use output::{Format, talk};
 
@@ -50,6 +55,8 @@ What is in my requests?
 
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
+  init         Write a commented scenario to start from, by a few questions or flags
+  schema       JSON Schema of scenarios and profiles: editors complete and check with it
 
 Options:
 {options}
@@ -79,6 +86,8 @@ enum Verb {
     Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     List(list::List),
+    Init(init::Init),
+    Schema(schema::Schema),
 }
 
 /// What a verb that could answer came to.
@@ -104,6 +113,8 @@ impl Verb {
             Self::Anonymize(anonymize) => anonymize.answer(),
             Self::Convert(convert) => convert.answer(),
             Self::List(list) => list.answer(),
+            Self::Init(init) => init.answer(),
+            Self::Schema(schema) => schema.answer(),
         }?;
         Ok(Verdict::Answered)
     }
@@ -138,21 +149,26 @@ impl Common {
     }
 
     fn load(&self, scenario: &str) -> Result<Loaded> {
-        let loaded = load(scenario, &self.changes()?)?;
-        self.warn(&preflight::warnings(&loaded));
-        Ok(loaded)
+        load(scenario, &self.changes()?)
     }
 
     fn warn(&self, warnings: &[String]) {
-        if !self.quiet {
-            for warning in warnings {
-                talk(&format!("warning: {warning}"));
-            }
-        }
+        self.as_warnings(warnings).iter().for_each(|line| talk(line));
+    }
+
+    /// The lines that warn; none where nobody wants to hear of them.
+    fn as_warnings(&self, warnings: &[String]) -> Vec<String> {
+        let heard = warnings.iter().filter(|_| !self.quiet);
+        heard.map(|warning| format!("warning: {warning}")).collect()
+    }
+
+    /// How the answer is printed: as asked, or as suits where it goes.
+    fn format(&self) -> Format {
+        self.format.unwrap_or_else(Format::for_stdout)
     }
 
     fn print(&self, table: &output::Table) -> Result<()> {
-        table.print(self.format.unwrap_or_else(Format::for_stdout))
+        table.print(self.format())
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, ContentArrangement, TableStyle, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use comfy_table::{CellAlignment, presets};
 
+use crate::cli::layout::{Sheet, paragraphs, printable};
+use crate::cli::progress::Progress;
 use crate::error::{Error, Result};
 use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
@@ -95,12 +98,20 @@ pub struct Table {
     pub header: Vec<String>,
     /// The rows.
     pub rows: Vec<Vec<Field>>,
+    /// Columns that a narrow terminal can do without, the first ones first.
+    spare: Vec<String>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), spare: Vec::new() }
+    }
+
+    /// Names the columns that a narrow terminal can do without, the first ones first.
+    pub fn spare<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.spare = names.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Adds a row.
@@ -116,8 +127,8 @@ impl Table {
     /// The table as text, with a line end.
     pub fn render(&self, format: Format) -> String {
         match format {
-            Format::Table => format!("{}\n", self.aligned(presets::NOTHING, console_width())),
-            Format::Markdown => format!("{}\n", self.aligned(presets::ASCII_MARKDOWN, None)),
+            Format::Table => self.sheet().laid_out(console_width(), bold),
+            Format::Markdown => self.markdown(),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(Vec::new());
                 let (header, rows) = self.plain();
@@ -127,20 +138,22 @@ impl Table {
                 String::from_utf8(writer.into_inner().expect("memory takes every record"))
                     .expect("text stays text")
             }
-            Format::Json => {
-                let (header, rows) = self.plain();
-                let object = |row: Vec<String>| -> serde_json::Map<String, serde_json::Value> {
-                    header.iter().cloned().zip(row.iter().map(|field| json_value(field))).collect()
-                };
-                let rows: Vec<_> = rows.into_iter().map(object).collect();
-                format!("{}\n", serde_json::to_string_pretty(&rows).expect("text is JSON"))
-            }
+            Format::Json => format!("{:#}\n", self.objects()),
         }
+    }
+
+    /// The rows as JSON: an object each, with the columns of the CSV.
+    pub fn objects(&self) -> serde_json::Value {
+        let (header, rows) = self.plain();
+        let object = |row: Vec<String>| -> serde_json::Value {
+            header.iter().cloned().zip(row.iter().map(|field| json_value(field))).collect()
+        };
+        rows.into_iter().map(object).collect()
     }
 
     /// The table as a person reads it in a file, however wide a terminal is.
     pub fn text(&self) -> String {
-        format!("{}\n", self.aligned(presets::NOTHING, None))
+        self.sheet().laid_out(None, str::to_string)
     }
 
     /// Header and rows for programs: every column with an interval becomes two.
@@ -158,36 +171,41 @@ impl Table {
         (header.collect(), self.rows.iter().map(fields).collect())
     }
 
-    fn aligned(&self, style: TableStyle, width: Option<u16>) -> String {
-        let mut table = comfy_table::Table::new();
-        // For a person the words of a name stand apart, so that a narrow column breaks between them.
-        let header = self
-            .header
-            .iter()
-            .map(|name| if style == presets::NOTHING { name.replace('_', " ") } else { name.clone() });
-        table.load_style(style).set_header(header);
-        for row in &self.rows {
-            // A bar inside a Markdown cell would end it.
-            let shown = |field: &Field| match style == presets::ASCII_MARKDOWN {
-                true => field.shown().replace('|', "\\|"),
-                false => field.shown(),
-            };
-            table.add_row(row.iter().map(shown));
+    /// For a person: the words of a name stand apart, so that a narrow column breaks between them.
+    fn sheet(&self) -> Sheet {
+        let fields = |row: &Vec<Field>| row.iter().map(|field| printable(&field.shown())).collect();
+        let column = |name: &String| self.header.iter().position(|known| known == name);
+        Sheet {
+            header: self.header.iter().map(|name| printable(&name.replace('_', " "))).collect(),
+            rows: self.rows.iter().map(fields).collect(),
+            numeric: (0..self.header.len()).map(|column| self.is_numeric(column)).collect(),
+            spare: self.spare.iter().filter_map(column).collect(),
         }
-        if let Some(width) = width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+
+    fn is_numeric(&self, column: usize) -> bool {
+        self.rows.iter().all(|row| match row.get(column) {
+            Some(Field::Text(text)) => text.is_empty() || text.parse::<f64>().is_ok(),
+            _ => true,
+        })
+    }
+
+    fn markdown(&self) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::ASCII_MARKDOWN);
+        // A bar inside a cell would end it.
+        let safe = |text: &str| printable(text).replace('|', "\\|");
+        table.set_header(self.header.iter().map(|name| safe(name)));
+        for row in &self.rows {
+            table.add_row(row.iter().map(|field| safe(&field.shown())));
         }
         for (index, column) in table.column_iter_mut().enumerate() {
-            let numeric = |row: &Vec<Field>| match row.get(index) {
-                Some(Field::Text(text)) => text.is_empty() || text.parse::<f64>().is_ok(),
-                _ => true,
-            };
-            if self.rows.iter().all(numeric) {
+            if self.is_numeric(index) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        let text = table.to_string();
-        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        let lines = table.lines().map(|line| line.trim_end().to_string() + "\n");
+        lines.collect()
     }
 }
 
@@ -201,19 +219,62 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Says a line on stderr. Nobody need listen.
 pub fn talk(line: &str) {
+    let signs = [("error: ", AnsiColor::Red), ("warning: ", AnsiColor::Yellow)];
+    let is_colored = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    let sign = signs.iter().find(|(sign, _)| is_colored && line.starts_with(sign));
+    let line = paragraphs(line, width_of(std::io::stderr()));
+    let line = match sign {
+        Some((sign, color)) => {
+            painted(sign, color.on_default().bold()) + line.strip_prefix(sign).unwrap_or_default()
+        }
+        None => line,
+    };
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A bar on stderr if that is a terminal, nothing elsewhere.
-pub fn progress_bar(quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {per_sec}, {eta} left");
-    ProgressBar::with_draw_target(Some(0), target).with_style(style.expect("a valid template"))
+/// How far a verb is, on stderr.
+pub fn progress_bar(quiet: bool) -> Progress {
+    Progress::begin(quiet)
+}
+
+/// A text in a style, for a terminal.
+fn painted(text: &str, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Whether colours are wanted on stdout: on a terminal, unless NO_COLOR or its like says no.
+fn is_colored() -> bool {
+    AutoStream::choice(&std::io::stdout()) != ColorChoice::Never
+}
+
+/// A text of a table or an answer that stands out on stdout, where it may.
+pub fn bold(text: &str) -> String {
+    if is_colored() && !text.is_empty() { painted(text, Style::new().bold()) } else { text.to_string() }
+}
+
+/// A word on stdout whose colour says once more what the word says.
+pub fn colored(word: &str, color: AnsiColor) -> String {
+    if is_colored() { painted(word, color.on_default().bold()) } else { word.to_string() }
+}
+
+/// Sentences for a person, broken between words where stdout is a terminal.
+pub fn sentences(text: &str) -> String {
+    paragraphs(text, console_width())
 }
 
 /// Columns of the terminal, if stdout is one.
-fn console_width() -> Option<u16> {
-    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0).filter(|width| *width >= 40)
+pub fn console_width() -> Option<usize> {
+    width_of(std::io::stdout())
+}
+
+#[cfg(unix)]
+fn width_of(stream: impl std::os::fd::AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0))
+}
+
+#[cfg(windows)]
+fn width_of(stream: impl std::os::windows::io::AsHandle) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0))
 }
 
 /// Numbers as numbers, nothing as null, the rest as text.
@@ -222,6 +283,21 @@ fn json_value(field: &str) -> serde_json::Value {
         return serde_json::Value::Null;
     }
     field.parse::<serde_json::Number>().map_or_else(|_| field.into(), serde_json::Value::Number)
+}
+
+/// A number as JSON, rounded as in results files.
+pub fn number_json(value: f64) -> serde_json::Value {
+    number(Some(round_to(value, 9))).parse().map_or(serde_json::Value::Null, serde_json::Value::Number)
+}
+
+/// A value of a scenario as JSON.
+pub fn value_json(value: &toml::Value) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// A mean with its half-width as JSON.
+pub fn estimate_json(estimate: Estimate) -> serde_json::Value {
+    serde_json::json!({ "mean": number_json(estimate.mean), "ci95": estimate.half_width.map(number_json) })
 }
 
 /// A mean with its half-width.

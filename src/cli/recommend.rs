@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::{Table as TomlTable, Value};
 
-use crate::cli::output::{Field, Format, Table, estimate, print, progress_bar, talk};
+use crate::cli::output::{Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk};
 use crate::cli::replay::Described;
-use crate::cli::{Common, from_here, refuse_to_replace};
+use crate::cli::sparkline::along_choices;
+use crate::cli::{Common, from_here, recommend_json, refuse_to_replace};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
 use crate::experiment::choices;
@@ -86,8 +87,9 @@ impl Recommend {
     pub(super) fn answer(&self) -> Result<()> {
         let question = self.question()?;
         self.check_save()?;
-        let loaded = self.load()?;
+        let (loaded, warnings) = self.load()?;
         let bar = progress_bar(self.common.quiet);
+        bar.hold(self.common.as_warnings(&warnings));
         let card = recommend(&loaded, &question, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
@@ -96,7 +98,6 @@ impl Recommend {
         if let Some(file) = &self.save {
             save(&card, &loaded, file)?;
         }
-        let format = self.common.format.unwrap_or_else(Format::for_stdout);
         let words = format!("{}\n\n{}", headline(&card, &loaded), conclusion(&card));
         let in_full = |shown: fn(&Table) -> String| {
             let regrets = regrets_table(&card).map_or(String::new(), |table| {
@@ -113,13 +114,19 @@ impl Recommend {
             write("choices.csv", plain_table(&card).render(Format::Csv))?;
             save(&card, &loaded, &folder.join("recommended.toml"))?;
         }
-        if format == Format::Table {
-            return print(&in_full(|table| table.render(Format::Table)));
+        match self.common.format() {
+            Format::Table => print(&shown(&card, &words)),
+            Format::Markdown => print(&in_full(|table| table.render(Format::Markdown))),
+            Format::Json => {
+                print(&format!("{:#}\n", recommend_json::of(&card, &loaded, &plain_table(&card))))
+            }
+            Format::Csv => {
+                if !self.common.quiet {
+                    talk(&words);
+                }
+                plain_table(&card).print(Format::Csv)
+            }
         }
-        if !self.common.quiet {
-            talk(&words);
-        }
-        plain_table(&card).print(format)
     }
 
     /// What is written must not replace what was asked about.
@@ -151,7 +158,8 @@ impl Recommend {
         })
     }
 
-    fn load(&self) -> Result<Loaded> {
+    /// The scenario, and what to know before reading the answer.
+    fn load(&self) -> Result<(Loaded, Vec<String>)> {
         let mut changes = self.common.changes()?;
         let provider = self
             .provider
@@ -177,8 +185,8 @@ impl Recommend {
             }
         };
         if !self.over.is_empty() && !self.over.iter().any(|over| over.contains("client.key.buckets")) {
-            self.common.warn(&preflight::warnings(&loaded));
-            return Ok(loaded);
+            let warnings = preflight::warnings(&loaded);
+            return Ok((loaded, warnings));
         }
         let bucketed = loaded.with(&[
             Change::new("client.key.strategy", "buckets", "recommend"),
@@ -187,9 +195,8 @@ impl Recommend {
         // Which bucket counts overflow or cool down is the question, not a warning.
         let about_traffic =
             |warning: &String| !warning.contains("each key") && !warning.contains("a key is used");
-        self.common
-            .warn(&preflight::warnings(&bucketed).into_iter().filter(about_traffic).collect::<Vec<_>>());
-        Ok(loaded)
+        let warnings = preflight::warnings(&bucketed).into_iter().filter(about_traffic).collect();
+        Ok((loaded, warnings))
     }
 
     /// A trace as a scenario.
@@ -206,6 +213,23 @@ impl Recommend {
         changes.splice(0..0, described);
         Loaded::from_text("recommend", "recommend", "", Path::new(""), &changes)
     }
+}
+
+/// The answer in a terminal.
+fn shown(card: &Card, words: &str) -> String {
+    let regrets = regrets_table(card).map_or(String::new(), |table| {
+        let title = format!("\nRegret under each plausible provider, {}:", unit(card));
+        format!("{}\n{}", sentences(&title), table.render(Format::Table))
+    });
+    let words: String = sentences(words)
+        .split_inclusive('\n')
+        .map(
+            |line| if line.starts_with("Recommended: ") { bold(line.trim_end()) + "\n" } else { line.into() },
+        )
+        .collect();
+    let shape = along_choices(card, |end| value(card, Some(end)))
+        .map_or(String::new(), |shape| format!("\n{}\n", sentences(&shape)));
+    format!("{words}\n{shape}\n{}{regrets}", choices_table(card).render(Format::Table))
 }
 
 /// Writes the recommended choice as a scenario.
@@ -290,7 +314,7 @@ fn conclusion(card: &Card) -> String {
     let name = |choice: usize| called(card, choice);
     let standing = &card.own.standings[recommended];
     let mut words =
-        format!("Recommended: {} ({} {})", name(recommended), card.objective, shown(card, standing.value));
+        format!("Recommended: {} ({} {})", name(recommended), card.objective, value(card, standing.value));
     if let Some(runner_up) = card.runner_up() {
         let ahead = card.own.worse_by(&card.objective, runner_up, recommended);
         let (word, sign) =
@@ -401,7 +425,7 @@ fn points(card: &Card) -> f64 {
     if card.objective.unit() == Unit::Share { 100.0 } else { 1.0 }
 }
 
-fn shown(card: &Card, value: Option<Estimate>) -> String {
+fn value(card: &Card, value: Option<Estimate>) -> String {
     match card.objective.unit() {
         Unit::Share => estimate(value, 4),
         _ => format!("{} {}", estimate(value, 2), unit(card)),
@@ -486,8 +510,11 @@ fn is_a_trace(card: &Card) -> bool {
 /// Every choice under the scenario's own provider, with its regrets under the others.
 fn choices_table(card: &Card) -> Table {
     let header = paths(card).into_iter().chain(number_names(card));
+    let [_, ttft, total, cost] = number_names(card);
+    let spare = [total, "mean_regret".into(), ttft, cost, "worst_regret".into()];
     let mut table =
-        Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)));
+        Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)))
+            .spare(spare);
     for (index, choice) in card.choices.iter().enumerate() {
         let standing = &card.own.standings[index];
         let scaled = |regret: f64| Some(regret * points(card)).filter(|regret| regret.is_finite());

@@ -9,8 +9,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use rustc_hash::FxHashMap;
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::output::Format;
-use crate::cli::run::{play, skipped_words, table};
+use crate::cli::run::{Logs, play, skipped_words, table};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
@@ -78,8 +77,9 @@ impl Replay {
         let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
         let others: Vec<_> =
             what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
+        let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&preflight::warnings(&loaded));
-        let reports = play(&loaded, self.requests.as_deref(), None, |report| {
+        let reports = play(&loaded, logs, self.common.quiet, |report| {
             self.common.warn(&skipped_words(&report.skipped));
             match report.row.get("requests") {
                 Some(0.0) => Err(Error::input(&self.trace, "no request of this trace is counted")),
@@ -105,6 +105,7 @@ impl Replay {
         let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?, what_if);
         let loaded = scenario(&WhatIf::actual())?;
         let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
+        let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
         let of_actual = preflight::warnings(&loaded);
         self.common.warn(&of_actual);
@@ -112,8 +113,10 @@ impl Replay {
             let more = preflight::warnings(other).into_iter().filter(|warning| !of_actual.contains(warning));
             self.common.warn(&more.map(|warning| format!("{}: {warning}", what_if.name)).collect::<Vec<_>>());
         }
-        if let Some(requests) = &self.requests {
-            play(&loaded.with(&[Change::new("seeds", 1, "--requests")])?, Some(requests), None, |_| Ok(()))?;
+        if self.requests.is_some() {
+            play(&loaded.with(&[Change::new("seeds", 1, "--requests")])?, logs, self.common.quiet, |_| {
+                Ok(())
+            })?;
         }
         let (actual, validation) = what_if::play(WhatIf::actual(), loaded, &replay.logged())?;
         self.say(kind, (validation.compared > 0).then_some(validation), actual, what_ifs, others)
@@ -133,7 +136,7 @@ impl Replay {
             variants.push(what_if::play(what_if.clone(), loaded, &FxHashMap::default())?.0);
         }
         let answer = Answer { file: &self.trace, form: kind.name(), validation, variants };
-        answer.print(self.common.format.unwrap_or_else(Format::for_stdout), self.common.quiet)
+        answer.print(self.common.format(), self.common.quiet)
     }
 
     /// The trace as a scenario.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rayon::prelude::*;
 
-use crate::cli::output::{Field, Table};
+use crate::cli::output::{Field, Table, progress_bar};
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, Column, summarize};
+use crate::experiment::preflight;
 use crate::experiment::requests::RequestLog;
 use crate::experiment::run::{Report, replicate_requests, replicate_unwatched};
 use crate::experiment::sample::half_width;
@@ -36,7 +37,9 @@ impl Run {
         for written in [&self.requests, &self.trace].into_iter().flatten() {
             refuse_to_replace(&self.scenario, "scenario", written)?;
         }
-        let reports = play(&loaded, self.requests.as_deref(), self.trace.as_deref(), |report| {
+        let logs = Logs::create(&loaded, self.requests.as_deref(), self.trace.as_deref())?;
+        self.common.warn(&preflight::warnings(&loaded));
+        let reports = play(&loaded, logs, self.common.quiet, |report| {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())
         })?;
@@ -44,18 +47,35 @@ impl Run {
     }
 }
 
-/// All replications. The requests of the first are written where asked, as rows and as a trace, once `accept` has seen
-/// its report.
+/// Where the requests of the first replication are written: as rows, and as a trace.
+#[derive(Default)]
+pub(super) struct Logs {
+    requests: Option<RequestLog>,
+    trace: Option<TraceLog>,
+}
+
+impl Logs {
+    /// Unfinished files beside those that are asked for.
+    pub fn create(loaded: &Loaded, requests: Option<&Path>, trace: Option<&Path>) -> Result<Self> {
+        let requests = requests.map(RequestLog::create).transpose()?;
+        let trace = trace.map(|path| TraceLog::create(path, loaded)).transpose()?;
+        let unfinished =
+            requests.iter().map(RequestLog::unfinished).chain(trace.iter().map(TraceLog::unfinished));
+        remove_on_interrupt(unfinished.collect());
+        Ok(Self { requests, trace })
+    }
+}
+
+/// All replications. The requests of the first are written once `accept` has seen its report.
 pub(super) fn play(
     loaded: &Loaded,
-    requests: Option<&Path>,
-    trace: Option<&Path>,
+    logs: Logs,
+    quiet: bool,
     accept: impl Fn(&Report) -> Result<()>,
 ) -> Result<Vec<Report>> {
-    let mut log = requests.map(RequestLog::create).transpose()?;
-    let mut trace = trace.map(|path| TraceLog::create(path, loaded)).transpose()?;
-    let unfinished = log.iter().map(RequestLog::unfinished).chain(trace.iter().map(TraceLog::unfinished));
-    remove_on_interrupt(unfinished.collect());
+    let bar = progress_bar(quiet);
+    bar.set_length(u64::from(loaded.scenario.seeds));
+    let Logs { requests: mut log, mut trace } = logs;
     let first = if log.is_none() && trace.is_none() {
         replicate_unwatched(loaded, 0)?
     } else {
@@ -68,11 +88,17 @@ pub(super) fn play(
             }
         })?
     };
-    accept(&first)?;
+    bar.inc(1);
+    bar.suspended(|| accept(&first))?;
     log.map_or(Ok(()), RequestLog::finish)?;
     trace.map_or(Ok(()), TraceLog::finish)?;
-    let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| replicate_unwatched(loaded, seed));
+    let others = (1..loaded.scenario.seeds).into_par_iter().map(|seed| {
+        let report = replicate_unwatched(loaded, seed);
+        bar.inc(1);
+        report
+    });
     let others: Vec<_> = others.collect::<Result<_>>()?;
+    bar.finish_and_clear();
     Ok(std::iter::once(first).chain(others).collect())
 }
 
@@ -103,7 +129,8 @@ pub(super) fn table(loaded: &Loaded, reports: &[Report]) -> Table {
     let estimated: Vec<_> = reports.iter().filter_map(|report| report.estimated.as_ref()).collect();
     let share = loaded.scenario.sampled();
     let sampled = share.map(|_| "sample_ci95");
-    let mut table = Table::new(["metric", "mean", "ci95"].into_iter().chain(sampled).chain(["meaning"]));
+    let mut table = Table::new(["metric", "mean", "ci95"].into_iter().chain(sampled).chain(["meaning"]))
+        .spare(["meaning"]);
     for Column { name, meaning, .. } in COLUMNS {
         let Some(summary) = summarize(&rows, name) else { continue };
         let places = if name.ends_with("tokens") || name.ends_with("requests") { 0 } else { 4 };

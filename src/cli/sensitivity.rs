@@ -1,13 +1,15 @@
 //! `cachecast sensitivity`: which unknown moves the answer most.
 
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::Common;
-use crate::cli::output::{Field, Table, estimate, progress_bar, talk};
+use crate::cli::output::{Field, Format, Table, estimate, estimate_json, print, progress_bar, talk};
 use crate::error::{Error, Result};
 use crate::experiment::grid::Grid;
 use crate::experiment::objective::{Metric, Unit};
-use crate::experiment::sensitivity::{as_written, plausible, screen};
+use crate::experiment::preflight;
+use crate::experiment::sensitivity::{Effect, as_written, plausible, screen};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::tables::plain;
 use crate::units::Span;
@@ -47,6 +49,7 @@ impl Sensitivity {
             given => given.iter().map(|text| Grid::parse("--over", text, EXAMPLE)).collect::<Result<_>>()?,
         };
         let bar = progress_bar(self.common.quiet);
+        bar.hold(self.common.as_warnings(&preflight::warnings(&loaded)));
         let effects = screen(&loaded, &unknowns, &metric, self.trajectories, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
@@ -58,7 +61,8 @@ impl Sensitivity {
             Unit::UsdPerDay => (1.0, "USD a day"),
             Unit::Seconds | Unit::Relative => (1.0, "s"),
         };
-        let mut table = Table::new(["unknown", "values", "effect", "signed_effect", "greatest", "change"]);
+        let mut table = Table::new(["unknown", "values", "effect", "signed_effect", "greatest", "change"])
+            .spare(["signed_effect", "values", "change", "greatest"]);
         for effect in &effects {
             let values: Vec<_> = effect.unknown.values.iter().map(plain).collect();
             let scaled = |value: Estimate| Field::Estimate(Some(value.scaled(scale)), 2);
@@ -71,22 +75,52 @@ impl Sensitivity {
                 effect.greatest.1.clone().into(),
             ]);
         }
-        if !self.common.quiet {
-            let written = as_written(&loaded, &metric, loaded.scenario.seeds)?;
-            talk(&format!(
-                "{}: {} {unit} as written; effects in {unit}, from {} trajectories, 95 % intervals",
-                metric.name,
-                estimate(written.map(|e| e.scaled(scale)), 2),
-                self.trajectories
-            ));
-            if let Some(first) = effects.first().filter(|first| first.absolute.mean > 0.0) {
-                let moves = estimate(Some(first.absolute.scaled(scale)), 2);
-                talk(&format!(
-                    "Measure next: {}, which moves it by {moves} {unit} on average.",
-                    first.unknown.path
-                ));
+        let format = self.common.format();
+        if self.common.quiet && matches!(format, Format::Table | Format::Csv) {
+            return table.print(format);
+        }
+        let written = as_written(&loaded, &metric, loaded.scenario.seeds)?.map(|e| e.scaled(scale));
+        let words = self.words(&metric, written, effects.first(), (scale, unit));
+        match format {
+            Format::Json => print(&format!(
+                "{:#}\n",
+                json!({
+                    "metric": metric.name,
+                    "unit": unit,
+                    "as_written": written.map(estimate_json),
+                    "trajectories": self.trajectories,
+                    "effects": table.objects(),
+                })
+            )),
+            Format::Markdown => print(&format!("{words}\n\n{}", table.render(format))),
+            Format::Table | Format::Csv => {
+                words.lines().for_each(talk);
+                table.print(format)
             }
         }
-        self.common.print(&table)
+    }
+
+    /// What it says, and what to measure next.
+    fn words(
+        &self,
+        metric: &Metric,
+        written: Option<Estimate>,
+        first: Option<&Effect>,
+        (scale, unit): (f64, &str),
+    ) -> String {
+        let mut words = format!(
+            "{}: {} {unit} as written; effects in {unit}, from {} trajectories, 95 % intervals",
+            metric.name,
+            estimate(written, 2),
+            self.trajectories
+        );
+        if let Some(first) = first.filter(|first| first.absolute.mean > 0.0) {
+            let moves = estimate(Some(first.absolute.scaled(scale)), 2);
+            words += &format!(
+                "\nMeasure next: {}, which moves it by {moves} {unit} on average.",
+                first.unknown.path
+            );
+        }
+        words
     }
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use clap::Args;
 
 use crate::cli::Common;
-use crate::cli::output::{Field, Table, progress_bar, talk};
+use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
 use crate::cli::run::skipped_words;
+use crate::cli::sparkline::along_axis;
 use crate::error::{Error, Result};
 use crate::experiment::folder::Folder;
 use crate::experiment::lifetimes;
@@ -42,18 +43,23 @@ impl Sweep {
         let idle = preflight::idle_axis(&loaded);
         let once = plan.cells.iter().find_map(|cell| preflight::sampled_once(&cell.loaded));
         let general = idle.into_iter().chain(once);
-        self.common.warn(&general.chain(common_warnings(&plan)).collect::<Vec<_>>());
         let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
+        let interrupted = on_interrupt();
+        let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
+        self.common.warn(&general.chain(common_warnings(&plan)).collect::<Vec<_>>());
         if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
             talk(&how);
         }
-        let interrupted = on_interrupt();
-        let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
         let effort = Effort::begin();
         let rows = self.play(&plan, &folder, &effort, &interrupted)?;
         let effort = effort.said();
         folder.finish(&rows)?;
         self.common.print(&table(&plan, &rows))?;
+        if self.common.format() == Format::Table
+            && let Some(shape) = along_axis(&plan, &rows)
+        {
+            print(&format!("\n{shape}"))?;
+        }
         if !self.common.quiet {
             if unknown_lifetime::is_covered(&plan) {
                 talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
@@ -128,6 +134,10 @@ fn common_warnings(plan: &Plan) -> Vec<String> {
 /// Columns that are shown where they are not all zero.
 const RARE: [&str; 4] = ["extra_requests", "failed_requests", "given_up_requests", "contaminated_requests"];
 
+/// Columns that a narrow terminal does without, the first ones first.
+const SPARE: [&str; 6] =
+    ["overflow", "total_p95_s", "ceiling", "request_hit_ratio", "cost_usd", "ttft_p95_s"];
+
 /// The main numbers, one line a cell.
 fn table(plan: &Plan, rows: &Rows) -> Table {
     let mut header = short_names(&plan.axes);
@@ -149,7 +159,7 @@ fn table(plan: &Plan, rows: &Rows) -> Table {
     if plan.baseline.is_some() {
         header.push("tokens_vs_baseline".into());
     }
-    let mut table = Table::new(header);
+    let mut table = Table::new(header).spare(SPARE);
     for (index, cell) in plan.cells.iter().enumerate() {
         let of_cell: Vec<_> = rows.0[index].iter().collect();
         let shown = |name: &str| Field::Estimate(summarize(&of_cell, name), 4);
@@ -177,7 +187,7 @@ fn table(plan: &Plan, rows: &Rows) -> Table {
 }
 
 /// The last keys of the paths, as many as tell them apart: the rest is noise in a table.
-fn short_names(axes: &[String]) -> Vec<String> {
+pub(super) fn short_names(axes: &[String]) -> Vec<String> {
     let last = |axis: &str, keys: usize| {
         let all: Vec<_> = axis.split('.').collect();
         all[all.len().saturating_sub(keys)..].join(".")

@@ -3,16 +3,14 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::output::{Field, Format, Table, print, talk};
+use crate::cli::output::{Field, Format, Table, estimate_json, number_json, print, sentences, talk};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, paired_difference, summarize};
 use crate::experiment::preflight::has_relative_prices;
-use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
 use crate::experiment::what_if::{Validation, Variant};
 use crate::provider::profile::Provider;
 use crate::simulation::outcome::Cause;
-use crate::units::round_to;
 
 /// With a smaller share of exact readings the simulator does not fit the log well enough for a what-if.
 const FITS: f64 = 0.9;
@@ -34,6 +32,7 @@ impl Answer<'_> {
         let words = self.words();
         match format {
             Format::Table | Format::Markdown => {
+                let words = if format == Format::Table { sentences(&words) } else { words };
                 let mut text = format!("{words}\n\n{}", self.choices().render(format));
                 text += &format!(
                     "\nUncached tokens by cause, as a share of all prompt tokens:\n{}",
@@ -92,7 +91,8 @@ impl Answer<'_> {
             "total_p95_ms",
             "cost_usd",
             "usd_saved",
-        ]);
+        ])
+        .spare(["total_p95_ms", "ttft_p95_ms", "request_hit_ratio"]);
         for variant in &self.variants {
             let rows = Self::rows(variant);
             let estimate = |name: &str, places| Field::Estimate(summarize(&rows, name), places);
@@ -194,15 +194,6 @@ fn has_no_usd(variant: &Variant) -> bool {
     has_relative_prices(&variant.loaded.scenario.provider)
 }
 
-/// A number as results files have it.
-fn plain(value: f64) -> Value {
-    number(Some(round_to(value, 9))).parse().map_or(Value::Null, Value::Number)
-}
-
-fn estimate_json(estimate: Estimate) -> Value {
-    json!({ "mean": plain(estimate.mean), "ci95": estimate.half_width.map(plain) })
-}
-
 fn validation_json(validation: &Validation) -> Value {
     let [logged, simulated] = validation.hit_ratios();
     let worst = validation
@@ -210,10 +201,10 @@ fn validation_json(validation: &Validation) -> Value {
         .map(|(line, logged, simulated)| json!({ "line": line, "logged": logged, "simulated": simulated }));
     json!({
         "calls": validation.compared,
-        "exact_share": plain(validation.exact_share()),
-        "mean_error_tokens": plain(validation.mean_error()),
-        "mean_distance_tokens": plain(validation.mean_distance()),
+        "exact_share": number_json(validation.exact_share()),
+        "mean_error_tokens": number_json(validation.mean_error()),
+        "mean_distance_tokens": number_json(validation.mean_distance()),
         "worst": worst,
-        "token_hit_ratio": { "logged": plain(logged), "simulated": plain(simulated) },
+        "token_hit_ratio": { "logged": number_json(logged), "simulated": number_json(simulated) },
     })
 }

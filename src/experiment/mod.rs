@@ -5,9 +5,9 @@
 //! [`statistics`], or of a [`sample`], and its requests one by one into a log of [`requests`], or into a trace
 //! ([`trace_log`]; [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`]
 //! in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a [`folder`], written as
-//! [`results`] are. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an [`objective`]
-//! in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the provider moves
-//! the answer most.
+//! [`results`] are. A [`schema`] tells editors what a file may hold, and [`init`] writes one to start from. [`recommend`]
+//! asks what a client should do: [`choices`] from a [`grid`] are judged by an [`objective`] in a [`race`], under an
+//! [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the provider moves the answer most.
 //!
 //! A user's own requests: the [`contract`] says which provider a model is judged by; [`diff`] finds where two requests
 //! part, [`breaks`] where the prefixes of a log broke; a [`rule`] is what can be wrong with requests, of which
@@ -42,6 +42,8 @@ pub mod lifetimes;
 pub mod play;
 pub mod unknown_lifetime;
 pub mod tables;
+pub mod schema;
+pub mod init;
 pub mod folder;
 pub mod grid;
 pub mod objective;
