@@ -6,7 +6,8 @@
 //! times whatever the number of others, there is nothing to tune, and what is served next stands side by side.
 //!
 //! Events that are added in the order in which they come (pauses of one length do that) need no wheels: a few lanes keep
-//! them, first in, first out, and the next event is the earliest of the lanes' first ones and of the wheels'.
+//! them, first in, first out, and the next event is the earliest of the lanes' first ones and of the wheels'. Where many
+//! events fit no lane, trying costs more than it gives, and the lanes are given up.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -69,6 +70,9 @@ const MANY: usize = 128;
 /// Lanes for events that come in order.
 const LANES: usize = 4;
 
+/// How many events may fit no lane before the lanes are given up.
+const PATIENCE: u32 = 256;
+
 /// Later than any event.
 const NEVER: Event = Event { time: SimTime(u64::MAX), order: u64::MAX, subject: u32::MAX };
 
@@ -128,6 +132,8 @@ pub struct Queue {
     lanes: [Lane; LANES],
     /// All lanes from this one on are empty.
     used: usize,
+    /// How many more events than others may fit no lane; at 0 the lanes are given up.
+    patience: u32,
     /// Events in the lanes.
     in_lanes: usize,
     /// Events that have come near.
@@ -151,6 +157,7 @@ impl Default for Queue {
             next: (NEVER, LANES),
             lanes: Default::default(),
             used: 0,
+            patience: PATIENCE,
             in_lanes: 0,
             coming: Vec::new(),
             near: VecDeque::new(),
@@ -168,18 +175,15 @@ impl Queue {
     /// Adds an event, no earlier than the last one that was taken out.
     #[inline]
     pub fn push(&mut self, event: Event) {
-        // Of the lanes that end before it the one that ends last, or else an empty one.
-        let fitting = self.lanes[..self.used].iter().zip(0..).filter(|(lane, _)| lane.last < event);
-        let lane = match fitting.reduce(|one, other| if one.0.last < other.0.last { other } else { one }) {
-            Some((_, lane)) => lane,
-            None => self.used,
-        };
+        let lane = if self.patience == 0 { LANES } else { self.fitting_lane(event) };
         if let Some(fitting) = self.lanes.get_mut(lane) {
             fitting.push(event);
             self.in_lanes += 1;
             self.used = self.used.max(lane + 1);
+            self.patience = PATIENCE.min(self.patience + 1);
         } else {
             self.push_unordered(event);
+            self.patience = self.patience.saturating_sub(2);
         }
         if self.next.1 == LANES && self.near.is_empty() {
             // Those that were near have moved to the wheels.
@@ -189,6 +193,15 @@ impl Queue {
         }
     }
 
+    /// Of the lanes that end before an event the one that ends last, or else an empty one.
+    #[inline]
+    fn fitting_lane(&self, event: Event) -> usize {
+        let fitting = self.lanes[..self.used].iter().zip(0..).filter(|(lane, _)| lane.last < event);
+        let last = fitting.reduce(|one, other| if one.0.last < other.0.last { other } else { one });
+        last.map_or(self.used, |(_, lane)| lane)
+    }
+
+    #[inline]
     fn push_unordered(&mut self, event: Event) {
         let wheels_are_empty = self.len == self.near.len();
         self.len += 1;
