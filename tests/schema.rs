@@ -111,6 +111,7 @@ fn a_scenario_that_says_something_wrong_does_not_keep_to_the_schema() {
         ("duration = \"1h\"", "duration = 3600", "/duration"),
         ("duration = \"1h\"", "duraton = \"1h\"", "duraton"),
         ("duration = \"1h\"", "seeds = -1", "/seeds"),
+        ("duration = \"1h\"", "seeds = 100001", "/seeds"),
         ("\"buckets\"", "\"bucket\"", "/client/key/strategy"),
         ("\"10/min\"", "\"10\"", "/client/workload/calls/arrivals/rate"),
         ("process = \"poisson\", ", "", "process"),

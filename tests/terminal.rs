@@ -173,7 +173,7 @@ fn no_verb_breaks_a_word_or_leaves_the_terminal_at_any_width() {
             }
             let note = text.find("Left out for want of room").unwrap_or(text.len());
             for word in text[..note].split_whitespace() {
-                let is_drawn = word.chars().all(|c| "▁▂▃▄▅▆▇█░".contains(c));
+                let is_drawn = word.chars().all(|c| "▁▂▃▄▅▆▇█░▏▎▍▌▋▊▉".contains(c));
                 assert!(words.contains(word) || is_drawn, "{args:?} at {width}: {word:?} is no word of it");
             }
         }
@@ -197,6 +197,18 @@ fn a_narrow_sweep_says_what_it_leaves_out_and_a_chart_shows_its_shape() {
         let is_drawn = |line: &&str| line.contains("in_memory") && line.contains('█');
         assert_eq!(text.lines().filter(is_drawn).count(), 1, "{text}");
     }
+}
+
+#[test]
+fn a_run_shows_what_became_of_the_tokens_and_its_shares_are_all_of_them() {
+    let text = said(&folder(), 80, &["run", "s.toml", "--quiet"]);
+    let (_, bars) = text.split_once("Of all prompt tokens").expect("bars");
+    let share = |line: &str| {
+        line.split_once(" %").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    let shares: Vec<_> = bars.lines().filter_map(share).collect();
+    assert!(shares.len() >= 3 && (shares.iter().sum::<f64>() - 100.0).abs() < 0.5, "{bars}");
+    assert!(bars.contains("read from the cache   9") && bars.contains('█'), "{bars}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const SCHEMA: &str = "scenario.schema.json";
 #[command(
     after_help = "On a terminal what no flag says is asked, with a default that Enter takes. Elsewhere, and with --yes, the defaults are \
 taken. Without --out the scenario goes to stdout.\n\n  \
-cachecast init --workload chat --users 2000 --prefix-tokens 6000 --rate 40/min --out mine.toml"
+cachecast init --workload chat --users 2000 --rate 40/min --out mine.toml"
 )]
 pub struct Init {
     /// The file to write, and beside it the schema with which editors complete and check it
@@ -150,6 +150,13 @@ impl Init {
     fn check_out(&self, out: &Path) -> Result<()> {
         if out.extension().is_none_or(|extension| extension != "toml") {
             return Err(Error::input("--out", format!("let {} end in .toml", out.display())));
+        }
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Error::input(
+                out.display(),
+                format!("the folder `{}` is not there", folder.display()),
+            ));
         }
         if out.exists() && !self.force {
             return Err(Error::input(

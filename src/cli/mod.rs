@@ -36,32 +36,33 @@ const HELP: &str = "\
 {usage-heading} {usage}
 
 What will happen?
-  run          Play one scenario and print its numbers with their intervals
-  sweep        Play every variant of a scenario and write CSVs of hit ratio and latency
-  replay       Play a recorded trace, or a log of your own, under its choices and under others
+  run          Play one scenario and print its numbers with intervals
+  sweep        Play every variant of a scenario, and write CSVs
+  replay       Play a recorded trace, or a log of your own, under other choices
 
 What should I do?
-  recommend    The best of a client's choices, and what it costs if the provider is not what it seems
-  sensitivity  Which unknown of the provider moves the answer most: what to measure next
+  recommend    The best of your choices, and what they cost if you are mistaken
+  sensitivity  Which unknown of the provider moves the answer most
 
 What is the provider doing?
-  fit          Fit its unknown numbers to observations, and rank rival hypotheses
+  fit          Fit its unknown numbers to observations, rank rival hypotheses
 
 What is in my requests?
-  diff         Find where two requests part, or where the prefixes of a log broke
-  check        Find what keeps them from being cached: a linter, for a user's CI
-  anonymize    Write a log of your own with hashes in place of text and names, to share it
-  convert      Write a trace as Parquet, which is smaller and replays faster, or back as JSONL
+  diff         Find where two requests part, or where prefixes of a log broke
+  check        Find what keeps them from being cached: a linter for your CI
+  anonymize    Write a log with hashes in place of text and names, to share it
+  convert      Write a trace as Parquet, which replays faster, or as JSONL
 
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
-  init         Write a commented scenario to start from, by a few questions or flags
-  schema       JSON Schema of scenarios and profiles: editors complete and check with it
+  init         Write a commented scenario, by a few questions or flags
+  schema       JSON Schema of scenarios and profiles, for editors
 
 Options:
 {options}
 
-Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message says where and what would be right); 130 interrupted.
+Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message
+says where and what would be right); 130 interrupted.
 'cachecast VERB --help' says more about each.
 ";
 
@@ -272,6 +273,7 @@ mod tests {
         command.clone().debug_assert();
         let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_string()).collect();
         assert!(verbs.iter().all(|verb| HELP.contains(&format!("\n  {verb} "))), "{verbs:?}");
+        assert!(HELP.lines().all(|line| line.chars().count() <= 80), "a narrow terminal breaks no word");
     }
 
     #[test]

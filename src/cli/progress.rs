@@ -52,7 +52,7 @@ impl Progress {
         Self { bar, count, lines, held: Mutex::new(Vec::new()) }
     }
 
-    /// Says lines as soon as the first run is done, or all are; never, if nothing comes of it.
+    /// Says lines as soon as it is known how much is done, or all is; never, if nothing comes of it.
     pub fn hold(&self, lines: Vec<String>) {
         self.held.lock().expect("nothing panics with the lock").extend(lines);
     }
@@ -127,7 +127,7 @@ fn say_lines(count: Arc<Count>) -> (Sender<()>, JoinHandle<()>) {
 /// How much is done, how fast, and how long it may take.
 fn words(done: u64, of: u64, elapsed: Duration) -> String {
     let runs = if of == 1 { "run" } else { "runs" };
-    let share = format!("{done} of {of} {runs}");
+    let share = if of == 0 { "the first runs".into() } else { format!("{done} of {of} {runs}") };
     if done == 0 || elapsed.is_zero() {
         return share;
     }
@@ -157,6 +157,7 @@ mod tests {
     #[test]
     fn progress_has_its_rate_and_the_time_left() {
         let words = |done, of, seconds| words(done, of, Duration::from_secs(seconds));
+        assert_eq!(words(0, 0, 5), "the first runs");
         assert_eq!(words(0, 20, 7), "0 of 20 runs");
         assert_eq!(words(1, 1, 2), "1 of 1 run, 0.5/s, 0 s left");
         assert_eq!(words(600, 2_400, 10), "600 of 2400 runs, 60/s, 30 s left");

@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use rustc_hash::FxHashMap;
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
-use crate::cli::run::{Logs, play, skipped_words, table};
+use crate::cli::run::{Logs, play, print_table, skipped_words};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
@@ -87,7 +87,7 @@ impl Replay {
             }
         })?;
         if what_ifs.is_empty() {
-            return self.common.print(&table(&loaded, &reports));
+            return print_table(&self.common, &loaded, &reports);
         }
         let rows = reports.into_iter().map(|report| report.row).collect();
         let actual = Variant { what_if: WhatIf::actual(), loaded, rows };

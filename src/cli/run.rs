@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rayon::prelude::*;
 
-use crate::cli::output::{Field, Table, progress_bar};
+use crate::cli::output::{Field, Format, Table, print, progress_bar};
+use crate::cli::sparkline::what_became;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, Column, summarize};
@@ -43,7 +44,17 @@ impl Run {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())
         })?;
-        self.common.print(&table(&loaded, &reports))
+        print_table(&self.common, &loaded, &reports)
+    }
+}
+
+/// Prints the metrics, and for a person what became of the tokens.
+pub(super) fn print_table(common: &Common, loaded: &Loaded, reports: &[Report]) -> Result<()> {
+    common.print(&table(loaded, reports))?;
+    let rows: Vec<_> = reports.iter().map(|report| &report.row).collect();
+    match common.format() {
+        Format::Table => print(&what_became(&rows).map_or(String::new(), |bars| format!("\n{bars}"))),
+        _ => Ok(()),
     }
 }
 
@@ -124,7 +135,7 @@ pub(super) fn skipped_words((count, first): &(u64, Vec<String>)) -> Vec<String> 
 
 /// One line a metric. Beside the interval over replications, which the error of a sample widens, stands that error
 /// alone: what the full run of the same seeds would say.
-pub(super) fn table(loaded: &Loaded, reports: &[Report]) -> Table {
+fn table(loaded: &Loaded, reports: &[Report]) -> Table {
     let rows: Vec<_> = reports.iter().map(|report| &report.row).collect();
     let estimated: Vec<_> = reports.iter().filter_map(|report| report.estimated.as_ref()).collect();
     let share = loaded.scenario.sampled();

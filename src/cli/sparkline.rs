@@ -7,11 +7,12 @@ use toml::Value;
 use crate::cli::output::{Field, Format, Table, sentences};
 use crate::cli::sweep::short_names;
 use crate::experiment::choices::Choice;
-use crate::experiment::metrics::summarize;
+use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::recommend::Card;
 use crate::experiment::statistics::Estimate;
 use crate::experiment::sweep::{Plan, Rows};
 use crate::experiment::tables::plain;
+use crate::simulation::outcome::Cause;
 use crate::units::{Rate, Span};
 
 /// Bars of eight heights.
@@ -29,6 +30,39 @@ pub fn sparkline(values: &[Option<f64>], low: f64, high: f64) -> String {
         }
     };
     values.iter().map(bar).collect()
+}
+
+/// Columns of the longest bar.
+const WIDEST: usize = 40;
+
+/// What became of all prompt tokens, in bars: those read from the cache, and the others by cause, as far as there are
+/// any; `None` where nothing is attributed.
+pub fn what_became(rows: &[&Row]) -> Option<String> {
+    let mean = |name: &str| summarize(rows, name).map_or(0.0, |estimate| estimate.mean);
+    let prompts = mean("prompt_tokens");
+    let lost = Cause::ALL
+        .map(|cause| (cause.name().replace('_', " "), mean(&format!("lost_{}_tokens", cause.name()))));
+    if prompts <= 0.0 || lost.iter().all(|(_, tokens)| *tokens == 0.0) {
+        return None;
+    }
+    let all = [("read from the cache".to_string(), mean("cached_tokens"))].into_iter().chain(lost);
+    let some: Vec<_> = all.filter(|(_, tokens)| *tokens > 0.0).collect();
+    let names = some.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let line = |(name, tokens): &(String, f64)| {
+        let share = tokens / prompts;
+        format!(" {name:names$}  {:5.1} %  {}\n", share * 100.0, bar(share * WIDEST as f64))
+    };
+    Some(format!(
+        "Of all prompt tokens, uncached ones by cause:\n{}",
+        some.iter().map(line).collect::<String>()
+    ))
+}
+
+/// A bar of so many columns, to an eighth of one; never nothing.
+fn bar(columns: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = ((columns * 8.0).round() as usize).max(1);
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
 /// What is drawn of a sweep: a metric, its name in a table, what it is multiplied by, its decimal places, and the
@@ -173,5 +207,6 @@ mod tests {
         assert_eq!(sparkline(&values, 0.0, 7.0), "▁▂▃▄▅▆▇█");
         assert_eq!(sparkline(&[Some(1.0), None, Some(2.0)], 1.0, 2.0), "▁ █");
         assert_eq!(sparkline(&[Some(1.0), Some(1.0)], 1.0, 1.0), "▄▄");
+        assert_eq!([2.5, 0.0, 1.125].map(bar), ["██▌", "▏", "█▏"]);
     }
 }

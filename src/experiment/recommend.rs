@@ -265,9 +265,12 @@ pub fn recommend(
     let exhaustive = choices.len() * rules.most_seeds as usize;
     let under_members = choices.len() * rules.first_seeds.min(MEMBER_SEEDS) as usize * ensemble.len();
     let (done, own_runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let expected = choices.len() * rules.first_seeds as usize + under_members;
+    // Nothing is in the way any more.
+    progress(0, expected);
     let tick = || {
         let done = done.fetch_add(1, Relaxed) + 1;
-        progress(done, done.max(choices.len() * rules.first_seeds as usize + under_members));
+        progress(done, done.max(expected));
     };
     let own = race(&all, &rules, &|| {
         own_runs.fetch_add(1, Relaxed);

@@ -40,6 +40,7 @@ pub struct Scenario {
     pub seed: u64,
     /// Replications, each with its own seed.
     #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = MOST_SEEDS))]
     pub seeds: u32,
     /// Share of the keys that is simulated, such as "1/64", in place of all: chosen by a hash, each with all its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -193,7 +193,10 @@ fn form(format: &str, node: &mut Map<String, Value>) {
             (law(count), json!([300, "uniform(50..200)", "exponential(300)", "lognormal(60, 0.9)"]))
         }
         "share" => (r"^\s*[0-9]+\s*/\s*[0-9]+\s*$".into(), json!(["1/64"])),
-        "uint32" => return drop(node.insert("maximum".into(), u32::MAX.into())),
+        "uint32" => {
+            node.entry("maximum").or_insert(u32::MAX.into());
+            return;
+        }
         _ => return,
     };
     node.insert("pattern".into(), pattern.into());
