@@ -88,7 +88,9 @@ impl Sweep {
         let jobs = outline.jobs() as u64;
         let file = PartFile::new(shard, out, digest(&outline)?, Some(jobs), metrics())?;
         if self.resume && file.known()?.is_some() {
-            talk(&format!("{} is there already", file.said()));
+            if !self.common.quiet {
+                talk(&format!("{} is there already", file.said()));
+            }
             return Ok(());
         }
         let plan = shard.plan(outline)?;

@@ -15,8 +15,9 @@
 //! over the one that suits it better. (Grids of the routing that made no difference without it stay at one value.)
 //!
 //! That is many points, most of them hopeless: a first round of 39 replications drops those from which the observations
-//! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the distribution, and did so with
-//! 1 of 3,000 known providers. A dropped point counts as p = 1/40; the likeliest one is played in full nevertheless.
+//! are far off ([`is_far_off`](crate::experiment::plausibility::is_far_off)). It drops the truth in at most 1 of 40
+//! cases, whatever the distribution, and did so with 1 of 3,000 known providers. A dropped point counts as p = 1/40; the
+//! likeliest one is played in full nevertheless.
 //!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
