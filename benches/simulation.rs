@@ -418,9 +418,9 @@ fn report_memory() {
 fn report_lifetimes() {
     let swept = Loaded::from_text("lifetimes", "lifetimes", LIFETIMES, Path::new(""), &[]);
     let plan = Plan::new(&swept.expect("the shipped scenario loads")).expect("its axes are right");
-    let axis = Lifetimes::of(&plan).expect("it has an axis of lifetimes");
-    let group = &axis.groups[0];
-    let lifetimes: Vec<_> = group.iter().map(|cell| axis.lifetimes[*cell]).collect();
+    let axis = Lifetimes::of(&plan.outline).expect("it has an axis of lifetimes");
+    let group = axis.groups().next().expect("it has cells");
+    let lifetimes: Vec<_> = group.iter().map(|cell| axis.lifetime(*cell)).collect();
     let first = &plan.cells[group[0]].loaded;
     let mut least = [Duration::MAX; 2];
     for _ in 0..5 {

@@ -17,6 +17,12 @@ pub enum Error {
     /// The user stopped the work; what was finished is kept.
     #[error("interrupted: {0}")]
     Interrupted(String),
+    /// What is asked rests on what other processes have not done yet.
+    #[error("{0}")]
+    Waiting(String),
+    /// A part could not be written: not the question's fault, and to be tried again.
+    #[error("{0}; try again")]
+    Unwritten(String),
 }
 
 impl Error {

@@ -29,6 +29,7 @@
 //! * **request_hit_ratio**: share of requests with cached tokens; **token_hit_ratio**: share of prompt tokens cached.
 //! * **ceiling**: what a better cache would have read. **cause**: why an uncached token was uncached.
 //! * **replication**: one run with its own seed; intervals come from replications.
+//! * **shard**: one of several shares of a long work, each done by a process of its own, which writes a **part**.
 //! * **sample**: a share of the keys, each with all its requests, from which the whole run is estimated.
 //!
 //! # One run

@@ -977,7 +977,7 @@ fn assert_whole(files: &Files) {
 
 /// A file that was being written beside its place; only a killed program leaves one.
 fn is_temporary(name: &str) -> bool {
-    name.starts_with(".tmp")
+    name.starts_with('.')
 }
 
 /// The files of a folder without the temporary ones.

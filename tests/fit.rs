@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use cachecast::experiment::desk::Desk;
 use cachecast::experiment::fit::{Fit, Question, fit};
 use cachecast::experiment::observations::Observations;
 use cachecast::experiment::plausibility::{Cloud, is_far_off};
@@ -88,7 +89,7 @@ fn fitted(observations: &Observations, free: &[&str], only: &[&str], replication
         only: only.iter().map(|name| name.to_string()).collect(),
         replications,
     };
-    fit(&question, |_, _| ()).unwrap()
+    fit(&question, &Desk::alone(), |_, _| ()).unwrap()
 }
 
 fn change(path: &str, value: impl Into<Value>) -> Change {

@@ -52,7 +52,7 @@ fn every_kind_of_traffic_runs_and_hits_and_its_variants_differ() {
         assert!(number("requests") >= 80.0, "{kind}: {}", number("requests"));
         assert!(number("token_hit_ratio") > 0.3, "{kind}: {}", number("token_hit_ratio"));
         let plan = Plan::new(&loaded).unwrap();
-        assert!(plan.cells.len() >= 6 && plan.baseline.is_some(), "{kind}");
+        assert!(plan.cells.len() >= 6 && plan.outline.has_baseline(), "{kind}");
         let ratios: Vec<_> = plan
             .cells
             .iter()

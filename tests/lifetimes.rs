@@ -286,8 +286,8 @@ fn swept() -> Plan {
 #[test]
 fn a_sweep_plays_groups_in_one_pass_and_the_others_one_by_one() {
     let plan = swept();
-    let lifetimes = Lifetimes::of(&plan).unwrap();
-    assert_eq!(lifetimes.groups, [[0, 2, 4, 6], [1, 3, 5, 7]]);
+    let lifetimes = Lifetimes::of(&plan.outline).unwrap();
+    assert_eq!(lifetimes.groups().collect::<Vec<_>>(), [[0, 2, 4, 6], [1, 3, 5, 7]]);
     assert_eq!(lifetimes.passes(&plan), [vec![0, 2, 4, 6], vec![1], vec![3], vec![5], vec![7]]);
     assert_eq!(
         said(&plan).unwrap(),
@@ -327,7 +327,7 @@ fn a_pass_goes_on_from_whatever_rows_an_interrupted_one_left() {
 fn lifetimes_that_are_drawn_are_played_one_by_one() {
     let axis = "[[sweep.axis]]\npath = \"provider.retention.lifetime.constant\"\nvalues = [\"5m\", \"uniform(5m..10m)\"]";
     let plan = Plan::new(&load(&format!("{CALLS}\n{axis}"), "")).unwrap();
-    assert!(Lifetimes::of(&plan).is_none());
+    assert!(Lifetimes::of(&plan.outline).is_none());
     assert!(said(&plan).unwrap().contains("one by one; lifetimes that are drawn"));
     assert_eq!(said(&Plan::new(&load(CALLS, "")).unwrap()), None);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cachecast::experiment::desk::Desk;
 use cachecast::experiment::ensemble::Member;
 use cachecast::experiment::metrics::{Row, summarize};
 use cachecast::experiment::recommend::{Card, Question, recommend};
@@ -47,7 +48,7 @@ fn ask(loaded: &Loaded, ensemble: Option<Vec<Member>>) -> Card {
         most_seeds: None,
         ensemble,
     };
-    recommend(loaded, &question, |_, _| ()).unwrap()
+    recommend(loaded, &question, &Desk::alone(), |_, _| ()).unwrap()
 }
 
 /// The token hit ratio of every choice, from many replications that no recommendation has seen.

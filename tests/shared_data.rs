@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cachecast::experiment::desk::Desk;
 use cachecast::experiment::fit::{Question, fit};
 use cachecast::experiment::lifetimes::obstacle;
 use cachecast::experiment::observations::Observations;
@@ -185,7 +186,7 @@ fn the_probe_is_fitted_as_a_log_and_its_hits_give_the_hidden_tokens() {
         only: vec!["home".into(), "random".into()],
         replications: 39,
     };
-    let answer = fit(&question, |_, _| ()).unwrap();
+    let answer = fit(&question, &Desk::alone(), |_, _| ()).unwrap();
     let card = answer.report.as_ref().unwrap();
     // Six of them repeat a prompt that was hit whenever it was sent again soon. The seventh follows a repeat that missed:
     // how deep it could have read is not known, and the rule gives it at some depth.

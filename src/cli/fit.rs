@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use crate::cli::Common;
 use crate::cli::logged::Logged;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, sentences, talk, value_json};
+use crate::cli::shard::{self, Sharding, Shared, digest};
 use crate::error::{Error, Result};
-use crate::experiment::fit::{
-    Fit as Answer, INDIFFERENCE, Judged, LEAST_REPLICATIONS, Question, REPLICATIONS, fit,
-};
+use crate::experiment::desk::Desk;
+use crate::experiment::fit::{Fit as Answer, INDIFFERENCE, Judged, Question, REPLICATIONS, columns, fit};
 use crate::experiment::fitted::{self, latency_lines};
+use crate::experiment::grid::Grid;
 use crate::experiment::observations::Observations;
+use crate::experiment::point::LEAST_REPLICATIONS;
 use crate::experiment::rivals::free;
+use crate::experiment::scenario::Loaded;
 use crate::experiment::tables::plain;
 use crate::units::round_to;
 
@@ -51,15 +54,27 @@ pub struct Fit {
     /// Ask about these rivals only
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     rivals: Vec<String>,
-    /// Folder for rivals.csv, parameters.csv, checks.csv, fitted.toml and ensemble.toml
+    /// Folder for rivals.csv, parameters.csv, checks.csv, fitted.toml and ensemble.toml; with --shard, the part
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    sharding: Sharding,
     #[command(flatten)]
     common: Common,
 }
 
-impl Fit {
-    pub(super) fn answer(&self) -> Result<()> {
+/// What is asked.
+pub struct Asked {
+    loaded: Loaded,
+    observations: Observations,
+    free: Vec<Grid>,
+}
+
+impl Shared for Fit {
+    type Asked = Asked;
+    type Answer = Answer;
+
+    fn ask(&self) -> Result<Asked> {
         // Replications of a fit are its own: those of the scenario are for another purpose.
         let changes: Vec<_> =
             self.common.changes()?.into_iter().filter(|change| change.origin != "--seeds").collect();
@@ -71,28 +86,51 @@ impl Fit {
         };
         observations.lay_over(&loaded);
         let free = self.free.iter().map(|text| free(text)).collect::<Result<_>>()?;
+        Ok(Asked { loaded, observations, free })
+    }
+
+    fn rows(&self, asked: &Asked) -> Result<(String, Vec<String>)> {
+        let question = self.question(asked);
+        let Question { observations, free, only, replications, .. } = &question;
+        let digest = digest("fit", &asked.loaded, &(observations, free, only, replications))?;
+        Ok((digest, columns(&question)?))
+    }
+
+    fn play(&self, asked: &Asked, desk: &Desk) -> Result<Answer> {
         let bar = progress_bar(self.common.quiet);
-        let question = Question {
-            loaded: &loaded,
-            observations: &observations,
-            free,
-            only: self.rivals.clone(),
-            replications: self.common.seeds.unwrap_or(REPLICATIONS),
-        };
-        let answer = fit(&question, |done, known| {
+        let answer = fit(&self.question(asked), desk, |done, known| {
             bar.set_length(known as u64);
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
-        let answer = answer?;
+        answer
+    }
+
+    fn tell(&self, Asked { loaded, observations, .. }: &Asked, answer: &Answer) -> Result<()> {
         if let Some(folder) = &self.out {
-            fitted::write(&answer, &loaded, &observations.files.join(", "), folder)?;
+            fitted::write(answer, loaded, &observations.files.join(", "), folder)?;
         }
-        self.say(&answer)?;
+        self.say(answer)?;
         if let Some(folder) = self.out.as_ref().filter(|_| !self.common.quiet) {
             talk(&format!("written to {}", folder.display()));
         }
         Ok(())
+    }
+}
+
+impl Fit {
+    pub(super) fn answer(&self) -> Result<()> {
+        shard::answer(self, &self.sharding, self.out.as_deref(), self.common.quiet)
+    }
+
+    fn question<'a>(&self, Asked { loaded, observations, free }: &'a Asked) -> Question<'a> {
+        Question {
+            loaded,
+            observations,
+            free: free.clone(),
+            only: self.rivals.clone(),
+            replications: self.common.seeds.unwrap_or(REPLICATIONS),
+        }
     }
 
     fn needs_a_scenario(&self) -> Error {

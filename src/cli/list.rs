@@ -123,9 +123,9 @@ fn scenarios() -> Result<Table> {
     let mut table = Table::new(["scenario", "question", "cells", "seeds"]);
     for (name, _) in SHIPPED {
         let loaded = load(name, &[])?;
-        let plan = crate::experiment::sweep::Plan::new(&loaded)?;
+        let outline = crate::experiment::sweep::Outline::new(&loaded)?;
         let seeds = loaded.scenario.seeds.to_string();
-        table.row([name.to_string(), loaded.scenario.title.clone(), plan.cells.len().to_string(), seeds]);
+        table.row([name.to_string(), loaded.scenario.title.clone(), outline.cells().to_string(), seeds]);
     }
     Ok(table)
 }

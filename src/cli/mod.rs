@@ -9,6 +9,7 @@ mod init;
 mod layout;
 mod list;
 mod logged;
+mod merge;
 mod output;
 mod progress;
 mod recommend;
@@ -17,6 +18,7 @@ mod replay;
 mod run;
 mod schema;
 mod sensitivity;
+mod shard;
 mod sparkline;
 mod sweep;
 mod what_if;
@@ -53,6 +55,9 @@ What is in my requests?
   anonymize    Write a log with hashes in place of text and names, to share it
   convert      Write a trace as Parquet, which replays faster, or as JSONL
 
+On many machines:
+  merge        Put the parts of a sharded run together, or say which are missing
+
 Show and set up:
   list         Providers, scenarios, and the paths that can be set or swept
   init         Write a commented scenario, by a few questions or flags
@@ -62,7 +67,8 @@ Options:
 {options}
 
 Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message
-says where and what would be right); 130 interrupted.
+says where and what would be right); 75 a part could not be written: try
+again; 130 interrupted.
 'cachecast VERB --help' says more about each.
 ";
 
@@ -86,6 +92,7 @@ enum Verb {
     Check(check::Check),
     Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
+    Merge(merge::Merge),
     List(list::List),
     Init(init::Init),
     Schema(schema::Schema),
@@ -113,6 +120,7 @@ impl Verb {
             Self::Check(check) => return check.answer(),
             Self::Anonymize(anonymize) => anonymize.answer(),
             Self::Convert(convert) => convert.answer(),
+            Self::Merge(merge) => merge.answer(),
             Self::List(list) => list.answer(),
             Self::Init(init) => init.answer(),
             Self::Schema(schema) => schema.answer(),
@@ -257,7 +265,11 @@ pub fn main() -> i32 {
         Ok(Verdict::Found) => 1,
         Err(error) => {
             talk(&format!("error: {error}"));
-            if matches!(error, Error::Interrupted(_)) { 130 } else { 2 }
+            match error {
+                Error::Interrupted(_) => 130,
+                Error::Unwritten(_) => 75,
+                Error::Input { .. } | Error::Waiting(_) => 2,
+            }
         }
     }
 }

@@ -46,6 +46,11 @@ impl Printed {
 }
 
 impl Format {
+    /// As `--format` takes it.
+    pub fn word(self) -> String {
+        self.to_possible_value().expect("every format has a name").get_name().to_string()
+    }
+
     /// A terminal gets a table, a pipe gets CSV.
     pub fn for_stdout() -> Self {
         if std::io::stdout().is_terminal() { Self::Table } else { Self::Csv }

@@ -7,11 +7,13 @@ use toml::{Table as TomlTable, Value};
 
 use crate::cli::output::{Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk};
 use crate::cli::replay::Described;
+use crate::cli::shard::{self, Sharding, Shared, digest, metrics};
 use crate::cli::sparkline::along_choices;
 use crate::cli::{Common, from_here, recommend_json, refuse_to_replace};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
 use crate::experiment::choices;
+use crate::experiment::desk::Desk;
 use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Unit;
@@ -67,7 +69,8 @@ pub struct Recommend {
     /// Write the recommended choice as a scenario
     #[arg(long, value_name = "FILE.toml")]
     save: Option<PathBuf>,
-    /// Write the card, the table of every choice under every provider, and the recommended scenario into a folder
+    /// Write the card, the table of every choice under every provider, and the recommended scenario into a folder; with
+    /// --shard, the part
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// A shipped provider profile, or the path of a profile file
@@ -80,30 +83,55 @@ pub struct Recommend {
     #[arg(long, value_parser = ["ms", "s", "ns"])]
     time_unit: Option<String>,
     #[command(flatten)]
+    sharding: Sharding,
+    #[command(flatten)]
     common: Common,
 }
 
-impl Recommend {
-    pub(super) fn answer(&self) -> Result<()> {
+/// What is asked.
+pub struct Asked {
+    loaded: Loaded,
+    question: Question,
+    /// What to know before reading the answer.
+    warnings: Vec<String>,
+}
+
+impl Shared for Recommend {
+    type Asked = Asked;
+    type Answer = Card;
+
+    fn ask(&self) -> Result<Asked> {
         let question = self.question()?;
         self.check_save()?;
         let (loaded, warnings) = self.load()?;
+        Ok(Asked { loaded, question, warnings })
+    }
+
+    fn rows(&self, Asked { loaded, question, .. }: &Asked) -> Result<(String, Vec<String>)> {
+        Ok((digest("recommend", loaded, question)?, metrics()))
+    }
+
+    fn play(&self, Asked { loaded, question, warnings }: &Asked, desk: &Desk) -> Result<Card> {
         let bar = progress_bar(self.common.quiet);
-        bar.hold(self.common.as_warnings(&warnings));
-        let card = recommend(&loaded, &question, |done, runs| {
+        bar.hold(self.common.as_warnings(warnings));
+        let card = recommend(loaded, question, desk, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
-        })?;
+        });
         bar.finish_and_clear();
+        card
+    }
+
+    fn tell(&self, Asked { loaded, .. }: &Asked, card: &Card) -> Result<()> {
         if let Some(file) = &self.save {
-            save(&card, &loaded, file)?;
+            save(card, loaded, file)?;
         }
-        let words = format!("{}\n\n{}", headline(&card, &loaded), conclusion(&card));
+        let words = format!("{}\n\n{}", headline(card, loaded), conclusion(card));
         let in_full = |shown: fn(&Table) -> String| {
-            let regrets = regrets_table(&card).map_or(String::new(), |table| {
-                format!("\nRegret under each plausible provider, {}:\n{}", unit(&card), shown(&table))
+            let regrets = regrets_table(card).map_or(String::new(), |table| {
+                format!("\nRegret under each plausible provider, {}:\n{}", unit(card), shown(&table))
             });
-            format!("{words}\n\n{}{regrets}", shown(&choices_table(&card)))
+            format!("{words}\n\n{}{regrets}", shown(&choices_table(card)))
         };
         if let Some(folder) = &self.out {
             results::prepare_folder(folder)?;
@@ -111,22 +139,26 @@ impl Recommend {
                 results::write_file(&folder.join(name), |out| out.write_all(text.as_bytes()))
             };
             write("card.txt", in_full(Table::text))?;
-            write("choices.csv", plain_table(&card).render(Format::Csv))?;
-            save(&card, &loaded, &folder.join("recommended.toml"))?;
+            write("choices.csv", plain_table(card).render(Format::Csv))?;
+            save(card, loaded, &folder.join("recommended.toml"))?;
         }
         match self.common.format() {
-            Format::Table => print(&shown(&card, &words)),
+            Format::Table => print(&shown(card, &words)),
             Format::Markdown => print(&in_full(|table| table.render(Format::Markdown))),
-            Format::Json => {
-                print(&format!("{:#}\n", recommend_json::of(&card, &loaded, &plain_table(&card))))
-            }
+            Format::Json => print(&format!("{:#}\n", recommend_json::of(card, loaded, &plain_table(card)))),
             Format::Csv => {
                 if !self.common.quiet {
                     talk(&words);
                 }
-                plain_table(&card).print(Format::Csv)
+                plain_table(card).print(Format::Csv)
             }
         }
+    }
+}
+
+impl Recommend {
+    pub(super) fn answer(&self) -> Result<()> {
+        shard::answer(self, &self.sharding, self.out.as_deref(), self.common.quiet)
     }
 
     /// What is written must not replace what was asked about.

@@ -6,11 +6,12 @@ use toml::Value;
 
 use crate::cli::output::{Field, Format, Table, sentences};
 use crate::cli::sweep::short_names;
+use crate::error::Result;
 use crate::experiment::choices::Choice;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::recommend::Card;
 use crate::experiment::statistics::Estimate;
-use crate::experiment::sweep::{Plan, Rows};
+use crate::experiment::sweep::{CellRows, Outline};
 use crate::experiment::tables::plain;
 use crate::simulation::outcome::Cause;
 use crate::units::{Rate, Span};
@@ -82,21 +83,22 @@ struct Group {
 
 /// How the main numbers of a sweep go along its longest axis of numbers, one line for each of the other values; `None`
 /// if no axis has a shape, or nothing changes along it.
-pub fn along_axis(plan: &Plan, rows: &Rows) -> Option<String> {
-    let axis = longest_axis(plan)?;
-    let groups = groups(plan, axis);
-    let names = short_names(&plan.axes);
+pub fn along_axis(outline: &Outline, rows: &dyn CellRows) -> Result<Option<String>> {
+    let Some(axis) = longest_axis(outline) else { return Ok(None) };
+    let groups = groups(outline, axis);
+    let names = short_names(&outline.axes);
     let mut header: Vec<String> =
         (0..names.len()).filter(|other| *other != axis).map(|o| names[o].clone()).collect();
     let mut lines: Vec<Vec<Field>> = groups.iter().map(|group| group.others.clone()).collect();
     let mut ranges = Vec::new();
     for (metric, name, scale, places, difference) in DRAWN {
         let summary = |cell: &usize| {
-            let summary = summarize(&rows.0[*cell].iter().collect::<Vec<_>>(), metric);
-            summary.map(|estimate| estimate.scaled(scale))
+            let of_cell = rows.of_cell(*cell)?;
+            let summary = summarize(&of_cell.iter().collect::<Vec<_>>(), metric);
+            Ok(summary.map(|estimate| estimate.scaled(scale)))
         };
-        let summaries = |group: &Group| group.cells.iter().map(summary).collect::<Vec<_>>();
-        let drawn: Vec<_> = groups.iter().map(summaries).collect();
+        let summaries = |group: &Group| group.cells.iter().map(summary).collect::<Result<Vec<_>>>();
+        let drawn: Vec<_> = groups.iter().map(summaries).collect::<Result<_>>()?;
         let known = || drawn.iter().flatten().flatten();
         let (low, high) = ends(known().map(|estimate| estimate.mean));
         let unsure = known().filter_map(|estimate| estimate.half_width).fold(difference, f64::max);
@@ -112,34 +114,35 @@ pub fn along_axis(plan: &Plan, rows: &Rows) -> Option<String> {
         ranges.push(format!("{shown} from {low:.places$} (▁) to {high:.places$} (█)"));
     }
     if ranges.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut table = Table::new(header);
     lines.into_iter().for_each(|line| table.row(line));
     let cells = &groups[0].cells;
-    let [from, to] = [cells[0], cells[cells.len() - 1]].map(|cell| plain(&plan.cells[cell].values[axis]));
-    let words = format!("Along {}, from {from} to {to}: {}", plan.axes[axis], ranges.join(", "));
-    Some(format!("{}\n{}", sentences(&words), table.render(Format::Table)))
+    let [from, to] = [cells[0], cells[cells.len() - 1]].map(|cell| plain(&outline.values(cell)[axis]));
+    let words = format!("Along {}, from {from} to {to}: {}", outline.axes[axis], ranges.join(", "));
+    Ok(Some(format!("{}\n{}", sentences(&words), table.render(Format::Table))))
 }
 
 /// The axis with the most values, of those whose values are numbers; the last of equals.
-fn longest_axis(plan: &Plan) -> Option<usize> {
+fn longest_axis(outline: &Outline) -> Option<usize> {
     let count = |axis: usize| {
-        let values = plan.cells.iter().map(|cell| &cell.values[axis]);
-        let are_numbers = values.clone().all(|value| size(value).is_some());
-        let count = values.map(plain).collect::<BTreeSet<_>>().len();
+        let values = outline.values_of(axis);
+        let are_numbers = values.iter().all(|value| size(value).is_some());
+        let count = values.iter().map(plain).collect::<BTreeSet<_>>().len();
         (are_numbers && count >= LEAST_VALUES).then_some(count)
     };
-    let counts = (0..plan.axes.len()).filter_map(|axis| Some((count(axis)?, axis)));
+    let counts = (0..outline.axes.len()).filter_map(|axis| Some((count(axis)?, axis)));
     counts.max().map(|(_, axis)| axis)
 }
 
 /// The cells by the values of the other axes, as they come.
-fn groups(plan: &Plan, axis: usize) -> Vec<Group> {
+fn groups(outline: &Outline, axis: usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for (index, cell) in plan.cells.iter().enumerate() {
-        let others = cell.values.iter().enumerate().filter(|(other, _)| *other != axis);
+    for index in 0..outline.cells() {
+        let values = outline.values(index);
+        let others = values.iter().enumerate().filter(|(other, _)| *other != axis);
         let others: Vec<String> = others.map(|(_, value)| plain(value)).collect();
         let group = *known.entry(others.clone()).or_insert_with(|| {
             groups.push(Group { others: others.into_iter().map(Field::from).collect(), cells: Vec::new() });
@@ -147,7 +150,7 @@ fn groups(plan: &Plan, axis: usize) -> Vec<Group> {
         });
         groups[group].cells.push(index);
     }
-    let size = |cell: &usize| size(&plan.cells[*cell].values[axis]).unwrap_or(f64::NAN);
+    let size = |cell: &usize| size(&outline.values(*cell)[axis]).unwrap_or(f64::NAN);
     groups.iter_mut().for_each(|group| group.cells.sort_by(|a, b| size(a).total_cmp(&size(b))));
     groups
 }

@@ -1,7 +1,7 @@
 //! `cachecast sweep`: every variant of a scenario, into CSV files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,14 +10,18 @@ use clap::Args;
 use crate::cli::Common;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
 use crate::cli::run::skipped_words;
+use crate::cli::shard::{PartFile, Sharding, metrics};
 use crate::cli::sparkline::along_axis;
 use crate::error::{Error, Result};
-use crate::experiment::folder::Folder;
+use crate::experiment::folder::{Folder, prepare, write_tables};
 use crate::experiment::lifetimes;
-use crate::experiment::metrics::{paired_difference, summarize};
+use crate::experiment::merge::Parts;
+use crate::experiment::metrics::{Row, paired_difference, summarize};
+use crate::experiment::part::Job;
 use crate::experiment::play::Effort;
 use crate::experiment::preflight;
-use crate::experiment::sweep::{Plan, Rows};
+use crate::experiment::shard::Shard;
+use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
 use crate::experiment::tables::plain;
 use crate::experiment::unknown_lifetime;
 
@@ -26,89 +30,169 @@ use crate::experiment::unknown_lifetime;
 pub struct Sweep {
     /// A scenario file, or the name of a shipped one
     scenario: String,
-    /// Folder for the CSV files [default: results/NAME]
+    /// Folder for the CSV files [default: results/NAME]; with --shard, the part
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Go on from what an interrupted sweep left in the folder
+    /// Go on from what an interrupted sweep left in the folder; with --shard, do nothing where the part is there already
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    sharding: Sharding,
     #[command(flatten)]
     common: Common,
 }
 
+/// The table of more cells than this is not printed after a merge, which holds no more of them than one.
+const MOST_SHOWN: usize = 1_000;
+
 impl Sweep {
     pub(super) fn answer(&self) -> Result<()> {
+        let shard = self.sharding.shard()?;
         let loaded = super::load(&self.scenario, &self.common.changes()?)?;
+        if let Some(shard) = shard {
+            return self.answer_part(Outline::new(&loaded)?, shard);
+        }
         let plan = Plan::new(&loaded)?;
-        let idle = preflight::idle_axis(&loaded);
-        let once = plan.cells.iter().find_map(|cell| preflight::sampled_once(&cell.loaded));
-        let general = idle.into_iter().chain(once);
-        let path = self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&loaded.name));
+        let path = self.folder(&plan.outline);
         let interrupted = on_interrupt();
-        let folder = Folder::open(&loaded, &plan, &path, self.resume)?;
-        self.common.warn(&general.chain(common_warnings(&plan)).collect::<Vec<_>>());
+        let folder = Folder::open(&plan, &path, self.resume)?;
+        self.warn(&plan);
         if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
             talk(&how);
         }
         let effort = Effort::begin();
-        let rows = self.play(&plan, &folder, &effort, &interrupted)?;
+        let finished = folder.finished();
+        // A row that cannot be saved now is played again after an interruption; the final files will tell.
+        let keep = |cell: usize, seed: u32, row: &Row| drop(folder.add(cell, seed, row));
+        let rows = match self.play(&plan, &finished, &effort, &interrupted, keep) {
+            Err(Error::Interrupted(_)) => {
+                folder.save()?;
+                let done = folder.finished().len();
+                return Err(Error::Interrupted(format!(
+                    "{done} of {} runs are saved; the same command with --resume goes on from there",
+                    plan.jobs()
+                )));
+            }
+            other => other?,
+        };
         let effort = effort.said();
         folder.finish(&rows)?;
-        self.common.print(&table(&plan, &rows))?;
-        if self.common.format() == Format::Table
-            && let Some(shape) = along_axis(&plan, &rows)
-        {
-            print(&format!("\n{shape}"))?;
-        }
-        if !self.common.quiet {
-            if unknown_lifetime::is_covered(&plan) {
-                talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
+        self.print(&plan.outline, &rows)?;
+        self.say_written(&plan.outline, &format!(" in {effort}"), &path);
+        Ok(())
+    }
+
+    /// Plays a shard's share, and writes it as a part.
+    fn answer_part(&self, outline: Outline, shard: Shard) -> Result<()> {
+        let out = self.out.as_deref().expect("--shard requires it");
+        let jobs = outline.jobs() as u64;
+        let file = PartFile::new(shard, out, digest(&outline)?, Some(jobs), metrics())?;
+        if self.resume && file.known()?.is_some() {
+            if !self.common.quiet {
+                talk(&format!("{} is there already", file.said()));
             }
-            let (cells, seeds) = (plan.cells.len(), plan.seeds);
-            talk(&format!("{cells} cells x {seeds} seeds in {effort}; written to {}", path.display()));
+            return Ok(());
+        }
+        let plan = shard.plan(outline)?;
+        self.warn(&plan);
+        let interrupted = on_interrupt();
+        let effort = Effort::begin();
+        let rows = match self.play(&plan, &Finished::default(), &effort, &interrupted, |_, _, _| ()) {
+            Err(Error::Interrupted(_)) => return Err(Error::Interrupted("no part is written".into())),
+            other => other?,
+        };
+        let of_cell = |(cell, rows): (&Cell, Vec<Row>)| {
+            let job = |replication| Job { cell: cell.number as u64, replication };
+            (0..).map(job).zip(rows).collect::<Vec<_>>()
+        };
+        file.write(&plan.cells.iter().zip(rows.0).flat_map(of_cell).collect())?;
+        if !self.common.quiet {
+            let effort = effort.said();
+            talk(&format!("{}: {} of {jobs} runs in {effort}", file.said(), plan.jobs()));
         }
         Ok(())
     }
 
-    /// Plays what is missing. Ctrl-C ends it with the finished rows saved.
+    /// Writes what the whole sweep would have written, from its parts.
+    pub(super) fn merge(&self, parts: &Parts) -> Result<()> {
+        let loaded = super::load(&self.scenario, &self.common.changes()?)?;
+        let outline = Outline::new(&loaded)?;
+        parts.refuse_other_than(&digest(&outline)?)?;
+        let path = self.folder(&outline);
+        prepare(&outline, &path)?;
+        let rows = parts.spool(&outline, &path)?;
+        write_tables(&outline, &rows, &path)?;
+        if outline.cells() <= MOST_SHOWN {
+            self.print(&outline, &rows)?;
+        }
+        self.say_written(&outline, &format!(" from {} parts", parts.files.len()), &path);
+        Ok(())
+    }
+
+    fn folder(&self, outline: &Outline) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&outline.name))
+    }
+
+    /// What to know before anything is played.
+    fn warn(&self, plan: &Plan) {
+        let idle = preflight::idle_axis(&plan.outline.base);
+        let once = plan.cells.iter().find_map(|cell| preflight::sampled_once(&cell.loaded));
+        let general = idle.into_iter().chain(once);
+        self.common.warn(&general.chain(common_warnings(plan)).collect::<Vec<_>>());
+    }
+
+    fn print(&self, outline: &Outline, rows: &dyn CellRows) -> Result<()> {
+        self.common.print(&table(outline, rows)?)?;
+        match along_axis(outline, rows)?.filter(|_| self.common.format() == Format::Table) {
+            Some(shape) => print(&format!("\n{shape}")),
+            None => Ok(()),
+        }
+    }
+
+    fn say_written(&self, outline: &Outline, how: &str, path: &Path) {
+        if self.common.quiet {
+            return;
+        }
+        if unknown_lifetime::is_covered(outline) {
+            talk("lifetime_unknown.csv: means over a constant lifetime anywhere from 5 to 60 minutes");
+        }
+        let (cells, seeds) = (outline.cells(), outline.seeds);
+        talk(&format!("{cells} cells x {seeds} seeds{how}; written to {}", path.display()));
+    }
+
+    /// Plays what is missing, and has every row kept. Ctrl-C ends it.
     fn play(
         &self,
         plan: &Plan,
-        folder: &Folder<'_>,
+        finished: &Finished,
         effort: &Effort,
         interrupted: &AtomicBool,
+        keep: impl Fn(usize, u32, &Row) + Sync,
     ) -> Result<Rows> {
-        let finished = folder.finished();
         let bar = progress_bar(self.common.quiet);
         bar.set_length(plan.jobs() as u64);
         bar.set_position(finished.len() as u64);
         let skipped = Mutex::new(BTreeMap::new());
-        let played = plan.play_measured(&finished, effort, |cell, seed, report| {
+        let played = plan.play_measured(finished, effort, |cell, seed, report| {
             bar.inc(1);
             if report.skipped.0 > 0 && seed == 0 {
                 let mut skipped = skipped.lock().expect("nothing panics with the lock");
                 skipped.insert(report.skipped.1.clone(), report.skipped.0);
             }
-            // A row that cannot be saved now is played again after an interruption; the final files will tell.
-            let _ = folder.add(cell, seed, &report.row);
+            keep(cell, seed, &report.row);
             !interrupted.load(Ordering::Relaxed)
         });
         bar.finish_and_clear();
         for (first, count) in skipped.into_inner().expect("nothing panics with the lock") {
             self.common.warn(&skipped_words(&(count, first)));
         }
-        match played {
-            Err(Error::Interrupted(_)) => {
-                folder.save()?;
-                let done = folder.finished().len();
-                Err(Error::Interrupted(format!(
-                    "{done} of {} runs are saved; the same command with --resume goes on from there",
-                    plan.jobs()
-                )))
-            }
-            other => other,
-        }
+        played
     }
+}
+
+/// What all rows of a sweep follow from.
+fn digest(outline: &Outline) -> Result<String> {
+    Ok(format!("sweep-{:016x}", outline.fingerprint()?))
 }
 
 /// A flag that Ctrl-C raises; a second one ends the program at once.
@@ -139,8 +223,8 @@ const SPARE: [&str; 6] =
     ["overflow", "total_p95_s", "ceiling", "request_hit_ratio", "cost_usd", "ttft_p95_s"];
 
 /// The main numbers, one line a cell.
-fn table(plan: &Plan, rows: &Rows) -> Table {
-    let mut header = short_names(&plan.axes);
+fn table(outline: &Outline, rows: &dyn CellRows) -> Result<Table> {
+    let mut header = short_names(&outline.axes);
     let names = [
         "token_hit_ratio",
         "request_hit_ratio",
@@ -152,38 +236,50 @@ fn table(plan: &Plan, rows: &Rows) -> Table {
     ];
     header.extend(names.map(String::from));
     // What most sweeps have none of is shown where there is some.
-    let has_some =
-        |name: &&&str| rows.0.iter().flatten().any(|row| row.get(name).is_some_and(|value| value > 0.0));
-    let rare: Vec<&str> = RARE.iter().filter(has_some).copied().collect();
+    let mut rare = [false; RARE.len()];
+    for cell in 0..outline.cells() {
+        for row in rows.of_cell(cell)? {
+            let has_some = |name: &str| row.get(name).is_some_and(|value| value > 0.0);
+            rare.iter_mut().zip(RARE).for_each(|(found, name)| *found |= has_some(name));
+        }
+    }
+    let rare: Vec<&str> =
+        RARE.into_iter().zip(rare).filter_map(|(name, found)| found.then_some(name)).collect();
     header.extend(rare.iter().map(ToString::to_string));
-    if plan.baseline.is_some() {
+    if outline.has_baseline() {
         header.push("tokens_vs_baseline".into());
     }
     let mut table = Table::new(header).spare(SPARE);
-    for (index, cell) in plan.cells.iter().enumerate() {
-        let of_cell: Vec<_> = rows.0[index].iter().collect();
-        let shown = |name: &str| Field::Estimate(summarize(&of_cell, name), 4);
-        let mean = |name: &str| Field::Number(summarize(&of_cell, name).map(|e| e.mean), 4);
-        let seconds = |name: &str| Field::Estimate(summarize(&of_cell, name).map(|e| e.scaled(1e-3)), 2);
-        let mut line: Vec<Field> = cell.values.iter().map(|value| plain(value).into()).collect();
-        line.extend([
-            shown("token_hit_ratio"),
-            shown("request_hit_ratio"),
-            mean("ceiling_lifetime_ratio"),
-            mean("overflow_share"),
-            seconds("ttft_p95_ms"),
-            seconds("total_p95_ms"),
-            shown("cost_usd"),
-        ]);
-        let counted = |name: &&str| Field::Estimate(summarize(&of_cell, name), 0);
-        line.extend(rare.iter().map(counted));
-        if let Some(baseline) = &plan.baseline {
-            let of_baseline: Vec<_> = rows.0[baseline[index]].iter().collect();
-            line.push(Field::Estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));
-        }
-        table.row(line);
+    for cell in 0..outline.cells() {
+        table.row(line(outline, rows, cell, &rare)?);
     }
-    table
+    Ok(table)
+}
+
+/// The main numbers of a cell.
+fn line(outline: &Outline, rows: &dyn CellRows, cell: usize, rare: &[&str]) -> Result<Vec<Field>> {
+    let of_cell = rows.of_cell(cell)?;
+    let of_cell: Vec<_> = of_cell.iter().collect();
+    let shown = |name: &str| Field::Estimate(summarize(&of_cell, name), 4);
+    let mean = |name: &str| Field::Number(summarize(&of_cell, name).map(|e| e.mean), 4);
+    let seconds = |name: &str| Field::Estimate(summarize(&of_cell, name).map(|e| e.scaled(1e-3)), 2);
+    let mut line: Vec<Field> = outline.values(cell).iter().map(|value| plain(value).into()).collect();
+    line.extend([
+        shown("token_hit_ratio"),
+        shown("request_hit_ratio"),
+        mean("ceiling_lifetime_ratio"),
+        mean("overflow_share"),
+        seconds("ttft_p95_ms"),
+        seconds("total_p95_ms"),
+        shown("cost_usd"),
+    ]);
+    line.extend(rare.iter().map(|name| Field::Estimate(summarize(&of_cell, name), 0)));
+    if let Some(baseline) = outline.baseline_of(cell) {
+        let of_baseline = rows.of_cell(baseline)?;
+        let of_baseline: Vec<_> = of_baseline.iter().collect();
+        line.push(Field::Estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));
+    }
+    Ok(line)
 }
 
 /// The last keys of the paths, as many as tell them apart: the rest is noise in a table.

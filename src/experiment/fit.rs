@@ -15,28 +15,30 @@
 //! over the one that suits it better. (Grids of the routing that made no difference without it stay at one value.)
 //!
 //! That is many points, most of them hopeless: a first round of 39 replications drops those from which the observations
-//! are far off ([`is_far_off`]). It drops the truth in at most 1 of 40 cases, whatever the distribution, and did so with
-//! 1 of 3,000 known providers. A dropped point counts as p = 1/40; the likeliest one is played in full nevertheless.
+//! are far off ([`is_far_off`](crate::experiment::plausibility::is_far_off)). It drops the truth in at most 1 of 40
+//! cases, whatever the distribution, and did so with 1 of 3,000 known providers. A dropped point counts as p = 1/40; the
+//! likeliest one is played in full nevertheless.
 //!
 //! Rivals are ranked: those with a point that is not rejected first, then by score: the logarithm of the synthetic
 //! likelihood at the best point, less half the logarithm of the number of rows for each parameter that makes a
 //! difference (Schwarz's BIC, 1978, halved); what a rival changes of the store or the time counts as one.
 
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
+use crate::experiment::desk::Desk;
 use crate::experiment::grid::Grid;
 use crate::experiment::least_squares::LatencyLaw;
+use crate::experiment::metrics::Row;
 use crate::experiment::observations::Observations;
-use crate::experiment::plausibility::{Cloud, is_far_off, p_value};
+use crate::experiment::part::Job;
+use crate::experiment::point::{Exact, LEAST_REPLICATIONS, Point, Round, judge};
 use crate::experiment::report_rule::{ReportCard, readings};
 use crate::experiment::rivals::{EXPLORE, Rival, Rivals, telling_request};
 use crate::experiment::scenario::{Change, Loaded};
-use crate::experiment::stage::{Played, Stage, Staged, prefix_tokens};
-use crate::random::fold;
+use crate::experiment::stage::{Stage, prefix_tokens};
 
 /// Points with a p-value up to this are rejected.
 pub const LEVEL: f64 = 0.05;
@@ -49,9 +51,6 @@ const BASES: [&str; 2] = ["home", "pool"];
 
 /// Replications of every point, if nobody says otherwise.
 pub const REPLICATIONS: u32 = 200;
-
-/// With fewer a p-value of 5 % is no more than a word. The first round has no more.
-pub const LEAST_REPLICATIONS: u32 = 39;
 
 /// What is asked.
 pub struct Question<'a> {
@@ -108,51 +107,6 @@ pub struct Judged {
     pub exact: Option<Exact>,
 }
 
-/// What a rule explains request by request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Exact {
-    /// Requests that were compared.
-    pub compared: usize,
-    /// Those whose reading it gives, with some seed where it leaves a choice.
-    pub explained: usize,
-    /// Where the first one stands whose reading it never gives.
-    pub contradicted_at: Option<String>,
-    /// Whether it leaves no choice.
-    pub deterministic: bool,
-}
-
-/// One point of a rival's grids.
-#[derive(Clone, Debug)]
-pub struct Point {
-    /// Its values, in the order of the grids.
-    pub values: Vec<Value>,
-    /// How plausible the observations are.
-    pub p: f64,
-    /// Logarithm of their synthetic likelihood.
-    pub log_likelihood: f64,
-    /// Observed against simulated.
-    pub checks: Vec<Check>,
-    /// What it explains request by request.
-    pub exact: Option<Exact>,
-    /// Whether the first round dropped it.
-    pub dropped: bool,
-    /// Digests of what was simulated in each round, the second one if it was played.
-    fingerprints: (u64, Option<u64>),
-}
-
-/// One summary: observed, and quantiles of what was simulated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// The cell.
-    pub cell: String,
-    /// What it is.
-    pub name: String,
-    /// The observed value.
-    pub observed: f64,
-    /// 5 %, 50 % and 95 % of the simulated ones.
-    pub simulated: [f64; 3],
-}
-
 /// A free value of a rival.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -188,20 +142,6 @@ impl Judged {
     /// What its best point changes in the scenario.
     pub fn best_changes(&self) -> Vec<Change> {
         self.rival.changes(&self.best_point().values)
-    }
-}
-
-impl Point {
-    /// The second round of a point, with what tells it apart in the first.
-    fn after(mut self, first: &Self) -> Self {
-        self.fingerprints = (first.fingerprints.0, Some(self.fingerprints.0));
-        self
-    }
-
-    /// Whether the same was simulated, as far as both were played.
-    fn gives_the_same(&self, other: &Self) -> bool {
-        let (own, others) = (self.fingerprints, other.fingerprints);
-        own.0 == others.0 && own.1.zip(others.1).is_none_or(|(own, other)| own == other)
     }
 }
 
@@ -251,8 +191,8 @@ pub const TOGETHER: f64 = 0.5;
 /// ... over so many points that are not rejected: among fewer a slope is as often the grid's as the provider's.
 const LEAST_TOGETHER: usize = 10;
 
-/// Answers a question; `progress` is told the points done and the points known of so far.
-pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> Result<Fit> {
+/// Answers a question with points from a desk; `progress` is told of those played and those known of so far.
+pub fn fit(question: &Question<'_>, desk: &Desk, progress: impl Fn(usize, usize) + Sync) -> Result<Fit> {
     let Question { loaded, observations, replications, .. } = question;
     if *replications < LEAST_REPLICATIONS {
         let message =
@@ -282,15 +222,15 @@ pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> R
     answer.notes.extend(stage.notes.iter().cloned());
     let rivals = Rivals::new(loaded, observations, &question.free, &question.only)?;
     refuse_few_rows(&rivals, observations.rows(), &file)?;
-    let done = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let judge_all = |rivals: Vec<Rival>| judge_all(&stage, rivals, answer.rows, &done, &progress);
-    let mut judged = judge_all(rivals.routing())?;
+    let (done, known) = Default::default();
+    let play = Play { stage: &stage, desk, rows: answer.rows, done, known, progress: &progress };
+    let (mut judged, next) = judge_all(&play, rivals.routing(), 0)?;
     let bases: Vec<_> = judged.iter().filter(|base| BASES.contains(&base.rival.name)).collect();
     let over: Vec<Vec<Rival>> = match bases.is_empty() {
         true => vec![rivals.others()],
         false => bases.iter().map(|base| rivals.over(&base.rival, &base.inert())).collect::<Result<_>>()?,
     };
-    let mut others = judge_all(over.concat())?;
+    let (mut others, _) = judge_all(&play, over.concat(), next)?;
     rank(&mut others);
     for other in others {
         // Over the routing that suits it best.
@@ -301,6 +241,12 @@ pub fn fit(question: &Question<'_>, progress: impl Fn(usize, usize) + Sync) -> R
     rank(&mut judged);
     answer.rivals = judged;
     Ok(answer)
+}
+
+/// Names of the numbers that the rows of a question have.
+pub fn columns(question: &Question<'_>) -> Result<Vec<String>> {
+    let Question { loaded, observations, replications, .. } = question;
+    Stage::new(loaded, observations, *replications).map(|stage| Point::columns(&stage))
 }
 
 fn report(loaded: &Loaded, observations: &Observations) -> Result<Option<ReportCard>> {
@@ -363,44 +309,70 @@ fn rank(judged: &mut [Judged]) {
     judged.sort_by(|a, b| b.is_accepted().cmp(&a.is_accepted()).then(b.score.total_cmp(&a.score)));
 }
 
-/// Which points are played, and how often.
-#[derive(Clone, Copy, PartialEq)]
-enum Round {
-    /// All, a few times.
-    First,
-    /// Those that are left, with all replications.
-    Second,
+/// Plays every point of these rivals: all in a first round of few replications, and with all replications those that
+/// are left. `first` is the number of the first job; the answer has that of the next.
+fn judge_all(play: &Play<'_>, rivals: Vec<Rival>, first: u64) -> Result<(Vec<Judged>, u64)> {
+    let points: Vec<(usize, Vec<Value>)> = (rivals.iter().enumerate())
+        .flat_map(|(number, rival)| rival.points().into_iter().map(move |values| (number, values)))
+        .collect();
+    let job = |index: usize| Job { cell: first + index as u64, replication: 0 };
+    let all: Vec<_> = points.iter().enumerate().map(|(index, point)| (job(index), point)).collect();
+    let mut judged = play.points(&rivals, &all, Round::First)?;
+    // The points of each rival stand side by side.
+    let mut left_points = Vec::new();
+    for (number, rival) in rivals.iter().enumerate() {
+        let begin = points.partition_point(|(of, _)| *of < number);
+        let end = points.partition_point(|(of, _)| *of <= number);
+        left_points.extend(left(rival, &judged[begin..end]).into_iter().map(|index| begin + index));
+    }
+    let again: Vec<_> =
+        left_points.iter().map(|index| (job(points.len() + index), &points[*index])).collect();
+    for (index, point) in left_points.iter().zip(play.points(&rivals, &again, Round::Second)?) {
+        judged[*index] = point.after(&judged[*index]);
+    }
+    let mut judged = judged.into_iter();
+    let next = first + 2 * points.len() as u64;
+    let of_rival = |rival: Rival| {
+        let points = judged.by_ref().take(rival.points().len()).collect();
+        Judged::new(rival, points, play.rows)
+    };
+    Ok((rivals.into_iter().map(of_rival).collect(), next))
 }
 
-/// Plays every point of these rivals: all in a first round of few replications, and with all replications those that
-/// are left.
-fn judge_all(
-    stage: &Stage,
-    rivals: Vec<Rival>,
+/// What points are played with.
+struct Play<'a> {
+    stage: &'a Stage,
+    desk: &'a Desk,
+    /// Rows that were observed.
     rows: usize,
-    (done, known): &(AtomicUsize, AtomicUsize),
-    progress: &(impl Fn(usize, usize) + Sync),
-) -> Result<Vec<Judged>> {
-    known.fetch_add(rivals.iter().map(|rival| rival.points().len()).sum(), Ordering::Relaxed);
-    let play = |rival: &Rival, values: &[Value], round: Round| {
-        let point = judge(stage, rival, values, round);
-        progress(done.fetch_add(1, Ordering::Relaxed) + 1, known.load(Ordering::Relaxed));
-        point
-    };
-    let both_rounds = |rival: Rival| {
-        let all = rival.points();
-        let first = all.par_iter().map(|values| play(&rival, values, Round::First));
-        let first: Vec<Point> = first.collect::<Result<_>>()?;
-        let left = left(&rival, &first);
-        known.fetch_add(left.len(), Ordering::Relaxed);
-        let second = |(index, point): (usize, Point)| match left.contains(&index) {
-            true => Ok(play(&rival, &point.values, Round::Second)?.after(&point)),
-            false => Ok(point),
+    /// Points that are played, and those that are known of.
+    done: AtomicUsize,
+    known: AtomicUsize,
+    progress: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+impl Play<'_> {
+    /// Some points, each of a rival by its number.
+    fn points(
+        &self,
+        rivals: &[Rival],
+        jobs: &[(Job, &(usize, Vec<Value>))],
+        round: Round,
+    ) -> Result<Vec<Point>> {
+        self.known.fetch_add(jobs.len(), Ordering::Relaxed);
+        let rows = self.desk.rows(jobs, 0, |_, (rival, values)| {
+            let point = judge(self.stage, &rivals[*rival], values, round)?;
+            (self.progress)(
+                self.done.fetch_add(1, Ordering::Relaxed) + 1,
+                self.known.load(Ordering::Relaxed),
+            );
+            Ok(point.row(self.stage))
+        })?;
+        let point = |((_, (_, values)), row): (&(Job, &(usize, Vec<Value>)), &Row)| {
+            Point::of_row(values, row, self.stage)
         };
-        let points = first.into_par_iter().enumerate().map(second).collect::<Result<_>>()?;
-        Ok(Judged::new(rival, points, rows))
-    };
-    rivals.into_par_iter().map(both_rounds).collect()
+        jobs.iter().zip(&rows).map(point).collect()
+    }
 }
 
 /// The points that a first round leaves: those that are not far off, or else the likeliest; and for what a rival explains
@@ -427,81 +399,6 @@ fn likeliest(points: &[Point], may: impl Fn(&Point) -> bool) -> Option<usize> {
 fn unexplained_misses(rival: &Rival, point: &Point) -> f64 {
     let misses = rival.grids.iter().position(|grid| grid.path.to_string() == EXPLORE);
     misses.and_then(|at| as_number(&point.values[at])).unwrap_or(0.0)
-}
-
-/// Plays one point in every cell, and lays the observations among what it gave.
-fn judge(stage: &Stage, rival: &Rival, values: &[Value], round: Round) -> Result<Point> {
-    let changes = rival.changes(values);
-    let replications = match round {
-        Round::First => LEAST_REPLICATIONS,
-        Round::Second => stage.replications,
-    };
-    let mut distances = vec![0.0; replications as usize + 1];
-    let mut to_others = distances.clone();
-    let mut point = Point {
-        values: values.to_vec(),
-        p: 0.0,
-        log_likelihood: 0.0,
-        checks: Vec::new(),
-        exact: None,
-        dropped: false,
-        fingerprints: (0, None),
-    };
-    for (number, cell) in stage.cells.iter().enumerate() {
-        let played = stage.play(number, &changes, replications)?;
-        let cloud =
-            Cloud { simulated: &played.vectors, observed: &cell.observed, resolution: &cell.resolution };
-        distances.iter_mut().zip(cloud.distances()).for_each(|(sum, distance)| *sum += distance);
-        if round == Round::First {
-            to_others
-                .iter_mut()
-                .zip(cloud.distances_to_others())
-                .for_each(|(sum, distance)| *sum += distance);
-        }
-        point.log_likelihood += cloud.log_likelihood();
-        let bits = played.vectors.iter().flatten().map(|value| value.to_bits());
-        point.fingerprints.0 = bits.fold(point.fingerprints.0, fold);
-        point.checks.extend(checks(cell, &played));
-        if played.compared > 0 {
-            point.exact.get_or_insert_default().add(played);
-        }
-    }
-    point.dropped = round == Round::First && is_far_off(&to_others);
-    point.p = if point.dropped { 1.0 / distances.len() as f64 } else { p_value(&distances) };
-    Ok(point)
-}
-
-/// Observed against simulated, number by number.
-fn checks<'a>(cell: &'a Staged, played: &'a Played) -> impl Iterator<Item = Check> + 'a {
-    cell.names.iter().enumerate().map(|(index, name)| Check {
-        cell: cell.name.clone(),
-        name: name.clone(),
-        observed: cell.observed[index],
-        simulated: quantiles(played.vectors.iter().map(|vector| vector[index]).collect()),
-    })
-}
-
-impl Default for Exact {
-    /// Nothing compared yet.
-    fn default() -> Self {
-        Self { compared: 0, explained: 0, contradicted_at: None, deterministic: true }
-    }
-}
-
-impl Exact {
-    /// Adds what one cell gave.
-    fn add(&mut self, played: Played) {
-        self.compared += played.compared;
-        self.explained += played.explained;
-        self.deterministic &= played.deterministic;
-        self.contradicted_at = self.contradicted_at.take().or(played.contradicted_at);
-    }
-}
-
-/// The 5 %, 50 % and 95 % quantiles.
-fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [0.05, 0.5, 0.95].map(|level| values[((values.len() - 1) as f64 * level).round() as usize])
 }
 
 impl Judged {

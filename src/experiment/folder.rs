@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::{COLUMNS, Row};
 use crate::experiment::results::{number, prepare_folder, write_file};
-use crate::experiment::scenario::Loaded;
-use crate::experiment::sweep::{Finished, Plan, Rows};
+use crate::experiment::sweep::{CellRows, Finished, Outline, Plan, Rows};
 use crate::experiment::tables::tables_of;
 
 /// The folder a sweep writes into, with the unfinished rows of a run that was stopped.
@@ -24,16 +23,13 @@ pub struct Folder<'a> {
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 impl<'a> Folder<'a> {
-    /// Makes the folder for the sweep `plan` of a scenario; with `resume`, takes over the rows an interrupted run
-    /// left in it.
-    pub fn open(loaded: &Loaded, plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
+    /// Makes the folder for a sweep; with `resume`, takes over the rows an interrupted run left in it.
+    pub fn open(plan: &'a Plan, path: &Path, resume: bool) -> Result<Self> {
         // A trace that is not there is found before a folder is made for it.
-        let stamp = format!("{} {} {:016x}", plan.name, env!("CARGO_PKG_VERSION"), loaded.fingerprint()?);
-        refuse_another_sweep(plan, path)?;
-        prepare_folder(path)?;
-        if let Some((table, _)) = tables_of(plan, path).find(|(table, _)| table.is_dir()) {
-            return Err(Error::input(table.display(), "is a folder, and would be a file of results"));
-        }
+        let outline = &plan.outline;
+        let fingerprint = outline.fingerprint()?;
+        let stamp = format!("{} {} {fingerprint:016x}", outline.name, env!("CARGO_PKG_VERSION"));
+        prepare(outline, path)?;
         let folder = Self {
             plan,
             path: path.to_path_buf(),
@@ -70,9 +66,7 @@ impl<'a> Folder<'a> {
 
     /// Writes the results and drops what was saved on the way.
     pub fn finish(&self, rows: &Rows) -> Result<()> {
-        for (path, write) in tables_of(self.plan, &self.path) {
-            write(self.plan, rows, &path)?;
-        }
+        write_tables(&self.plan.outline, rows, &self.path)?;
         match std::fs::remove_file(self.unfinished_path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(&self.unfinished_path(), "remove", &error))
@@ -126,22 +120,38 @@ impl<'a> Folder<'a> {
                 field => field.parse().map(Some).map_err(|_| broken()),
             };
             let row: Vec<_> = fields.map(number).collect::<Result<_>>()?;
-            let fits = row.len() == COLUMNS.len() && cell < self.plan.cells.len() && seed < self.plan.seeds;
+            let fits =
+                row.len() == COLUMNS.len() && cell < self.plan.cells.len() && seed < self.plan.outline.seeds;
             if fits { Ok(((cell, seed), Row(row))) } else { Err(broken()) }
         };
         lines.map(row).collect::<Result<_>>().map(Finished)
     }
 }
 
+/// Makes the folder that the tables of a sweep go into.
+pub fn prepare(outline: &Outline, path: &Path) -> Result<()> {
+    refuse_another_sweep(outline, path)?;
+    prepare_folder(path)?;
+    match tables_of(outline, path).find(|(table, _)| table.is_dir()) {
+        Some((table, _)) => Err(Error::input(table.display(), "is a folder, and would be a file of results")),
+        None => Ok(()),
+    }
+}
+
+/// Writes the tables of a sweep into its folder.
+pub fn write_tables(outline: &Outline, rows: &dyn CellRows, path: &Path) -> Result<()> {
+    tables_of(outline, path).try_for_each(|(path, write)| write(outline, rows, &path))
+}
+
 /// A folder of another name with the results of other axes is not this sweep's to overwrite.
-fn refuse_another_sweep(plan: &Plan, path: &Path) -> Result<()> {
+fn refuse_another_sweep(outline: &Outline, path: &Path) -> Result<()> {
     let file = path.join("cells.csv");
     let Ok(mut known) = csv::Reader::from_path(&file) else { return Ok(()) };
     let Ok(header) = known.headers() else { return Ok(()) };
     let axes: Vec<_> = header.iter().skip(1).take_while(|column| *column != "seed").collect();
     let is_a_sweep = header.get(0) == Some("cell") && header.iter().any(|column| column == "seed");
-    let is_its_own = path.file_name().is_some_and(|name| *name == *plan.name);
-    if !is_a_sweep || is_its_own || axes == plan.axes {
+    let is_its_own = path.file_name().is_some_and(|name| *name == *outline.name);
+    if !is_a_sweep || is_its_own || axes == outline.axes {
         return Ok(());
     }
     let message =

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+use toml::Value;
+
 use crate::client::reaction::AfterMiss;
 use crate::client::workload::Workload;
 use crate::document::KeyPath;
+use crate::error::Result;
 use crate::experiment::scenario::{Loaded, Scenario};
-use crate::experiment::sweep::{Cell, Plan};
+use crate::experiment::sweep::{Outline, Plan};
 use crate::provider::machine::Latency;
 use crate::provider::routing::{Pick, Routing, Rule};
 use crate::provider::write::{Bodies, Visible, When, Write};
@@ -23,51 +27,99 @@ pub struct Lifetimes {
     pub axis: usize,
     /// The policy whose lifetime is swept.
     pub policy: String,
-    /// The lifetime of each cell of the plan.
+    /// The lifetime of each value of the axis.
     pub lifetimes: Vec<Span>,
-    /// Cells that differ in nothing else, each group in the order of the axis.
-    pub groups: Vec<Vec<usize>>,
+    /// How far apart the cells of a group are.
+    stride: usize,
+    /// Number of cells of the whole sweep.
+    cells: usize,
 }
 
 impl Lifetimes {
-    /// The first axis of a plan that runs over two or more lifetimes, all of them constant.
-    pub fn of(plan: &Plan) -> Option<Self> {
-        (0..plan.axes.len()).find_map(|axis| {
-            let policy = swept_policy(&plan.axes[axis])?;
-            let lifetime = |cell| constant_lifetime(cell, &policy);
-            let lifetimes = plan.cells.iter().map(lifetime).collect::<Option<_>>()?;
-            let groups = groups(plan, axis);
-            (groups[0].len() > 1).then_some(Self { axis, policy, lifetimes, groups })
+    /// The first axis of a sweep that runs over two or more lifetimes, all of them constant.
+    pub fn of(outline: &Outline) -> Option<Self> {
+        (0..outline.axes.len()).find_map(|axis| {
+            let policy = swept_policy(&outline.axes[axis])?;
+            let lifetimes: Vec<_> =
+                outline.values_of(axis).iter().map(constant_lifetime).collect::<Option<_>>()?;
+            let is_set_elsewhere = || {
+                let others = outline.axes.iter().enumerate().filter(|(other, _)| *other != axis);
+                others.into_iter().any(|(_, path)| outline.axes[axis].starts_with(&format!("{path}.")))
+            };
+            let stride = outline.stride(axis);
+            (lifetimes.len() > 1 && !is_set_elsewhere()).then(|| Self {
+                axis,
+                policy,
+                lifetimes,
+                stride,
+                cells: outline.cells(),
+            })
         })
     }
 
-    /// What keeps a group from being played in one pass, if anything does.
-    pub fn obstacle(&self, plan: &Plan, group: &[usize]) -> Option<String> {
-        obstacle(&plan.cells[group[0]].loaded, &self.policy)
+    /// The lifetime of a cell.
+    pub fn lifetime(&self, cell: usize) -> Span {
+        self.lifetimes[cell / self.stride % self.lifetimes.len()]
     }
 
-    /// Which cells are played together: all of a group, as far as that is exact, and every other one alone.
+    /// The first of the cells that differ from a cell in their lifetime alone.
+    fn first_like(&self, cell: usize) -> usize {
+        cell - cell / self.stride % self.lifetimes.len() * self.stride
+    }
+
+    /// Cells that differ in nothing but their lifetime: the numbers of each group in the order of the axis, the groups in
+    /// that of their first cells.
+    pub fn groups(&self) -> impl Iterator<Item = Vec<usize>> + '_ {
+        let firsts = (0..self.cells).filter(|cell| self.first_like(*cell) == *cell);
+        firsts.map(|first| (0..self.lifetimes.len()).map(|step| first + step * self.stride).collect())
+    }
+
+    /// The groups, as far as a plan has their cells.
+    fn groups_in(&self, plan: &Plan) -> Vec<Vec<usize>> {
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for cell in &plan.cells {
+            groups.entry(self.first_like(cell.number)).or_default().push(cell.number);
+        }
+        groups.into_values().collect()
+    }
+
+    /// What keeps a group from being played in one pass, if anything does.
+    fn obstacle_in(&self, plan: &Plan, group: &[usize]) -> Option<String> {
+        let first = plan.find(group[0]).expect("a group of the plan");
+        obstacle(&plan.cells[first].loaded, &self.policy)
+    }
+
+    /// Which cells of a plan are played together: all of a group, as far as that is exact, and every other one alone.
     pub fn passes(&self, plan: &Plan) -> Vec<Vec<usize>> {
-        let passes = |group: &Vec<usize>| -> Vec<Vec<usize>> {
-            let together = if self.obstacle(plan, group).is_none() { MOST_TOGETHER } else { 1 };
-            group.chunks(together).map(<[usize]>::to_vec).collect()
+        let passes = |group: Vec<usize>| together(&group, self.obstacle_in(plan, &group).is_none());
+        self.groups_in(plan).into_iter().flat_map(passes).collect()
+    }
+
+    /// Which cells of a whole sweep are played together, without holding the cells.
+    pub fn passes_of(&self, outline: &Outline) -> Result<Vec<Vec<usize>>> {
+        let groups: Vec<Vec<usize>> = self.groups().collect();
+        let passes = |group: &Vec<usize>| {
+            let first = outline.cell(group[0])?;
+            Ok(together(group, obstacle(&first.loaded, &self.policy).is_none()))
         };
-        self.groups.iter().flat_map(passes).collect()
+        let passes: Vec<_> = groups.par_iter().map(passes).collect::<Result<_>>()?;
+        Ok(passes.concat())
     }
 
     /// What a user should know of how the cells are played.
     pub fn said(&self, plan: &Plan) -> String {
-        let together = self.groups[0].len();
-        let path = &plan.axes[self.axis];
-        let obstacles: Vec<_> = self.groups.iter().filter_map(|group| self.obstacle(plan, group)).collect();
-        let exact = self.groups.len() - obstacles.len();
+        let groups = self.groups_in(plan);
+        let together = groups[0].len();
+        let path = &plan.outline.axes[self.axis];
+        let obstacles: Vec<_> = groups.iter().filter_map(|group| self.obstacle_in(plan, group)).collect();
+        let exact = groups.len() - obstacles.len();
         match (obstacles.first(), exact) {
             (None, _) => format!("{path}: {together} lifetimes are computed in one pass"),
             (Some(why), 0) => format!("{path}: {together} lifetimes are computed one by one; {why}"),
             (Some(why), _) => format!(
                 "{path}: {together} lifetimes are computed in one pass in {exact} of {} groups of cells, elsewhere \
                  one by one; {why}",
-                self.groups.len()
+                groups.len()
             ),
         }
     }
@@ -75,13 +127,14 @@ impl Lifetimes {
 
 /// What a user should know of how an axis over lifetimes is played, if there is one.
 pub fn said(plan: &Plan) -> Option<String> {
-    if let Some(lifetimes) = Lifetimes::of(plan) {
+    let outline = &plan.outline;
+    if let Some(lifetimes) = Lifetimes::of(outline) {
         return Some(lifetimes.said(plan));
     }
-    plan.axes.iter().find_map(|path| {
-        let policy = swept_policy(path)?;
-        let is_drawn = |cell| constant_lifetime(cell, &policy).is_none();
-        plan.cells.iter().any(is_drawn).then(|| {
+    outline.axes.iter().enumerate().find_map(|(axis, path)| {
+        swept_policy(path)?;
+        let is_drawn = |value| constant_lifetime(value).is_none();
+        outline.values_of(axis).iter().any(is_drawn).then(|| {
             format!(
                 "{path}: computed one by one; lifetimes that are drawn for each request have no common pass"
             )
@@ -102,27 +155,16 @@ fn swept_policy(path: &str) -> Option<String> {
     }
 }
 
-fn constant_lifetime(cell: &Cell, policy: &str) -> Option<Span> {
-    match cell.loaded.scenario.provider.retention.lifetime.get(policy)? {
-        SpanDistribution::Constant(lifetime) => Some(*lifetime),
+fn constant_lifetime(value: &Value) -> Option<Span> {
+    match value.clone().try_into() {
+        Ok(SpanDistribution::Constant(lifetime)) => Some(lifetime),
         _ => None,
     }
 }
 
-/// Cells that differ on one axis alone, in the order of their first.
-fn groups(plan: &Plan, axis: usize) -> Vec<Vec<usize>> {
-    let mut known = BTreeMap::new();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (number, cell) in plan.cells.iter().enumerate() {
-        let others = cell.values.iter().enumerate().filter(|(other, _)| *other != axis);
-        let others: Vec<_> = others.map(|(_, value)| value.to_string()).collect();
-        let group = *known.entry(others).or_insert(groups.len());
-        if group == groups.len() {
-            groups.push(Vec::new());
-        }
-        groups[group].push(number);
-    }
-    groups
+/// The passes of a group: as many cells together as one pass takes where that is exact, or each alone.
+fn together(group: &[usize], exact: bool) -> Vec<Vec<usize>> {
+    group.chunks(if exact { MOST_TOGETHER } else { 1 }).map(<[usize]>::to_vec).collect()
 }
 
 /// Why runs of a scenario that differ in a policy's constant lifetime alone cannot be played in one pass: the first

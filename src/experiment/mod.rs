@@ -5,9 +5,11 @@
 //! [`statistics`], or of a [`sample`], and its requests one by one into a log of [`requests`], or into a trace
 //! ([`trace_log`]; [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`]
 //! in one pass; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a [`folder`], written as
-//! [`results`] are. A [`schema`] tells editors what a file may hold, and [`init`] writes one to start from. [`recommend`]
-//! asks what a client should do: [`choices`] from a [`grid`] are judged by an [`objective`] in a [`race`], under an
-//! [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the provider moves the answer most.
+//! [`results`] are. A [`shard`] of it writes a [`part`] into a [`part_file`], and [`merge`] puts parts together in a
+//! [`spool`]; longer questions get their runs from a [`desk`]. A [`schema`] tells editors what a file may hold, and [`init`]
+//! writes one to start from. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
+//! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the
+//! provider moves the answer most.
 //!
 //! A user's own requests: the [`contract`] says which provider a model is judged by; [`diff`] finds where two requests
 //! part, [`breaks`] where the prefixes of a log broke; a [`rule`] is what can be wrong with requests, of which
@@ -16,7 +18,7 @@
 //!
 //! What the provider is doing: [`observations`] are read, a user's own log by [`observed_log`]; the [`report_rule`] is
 //! exact, latency goes by [`least_squares`]; [`rivals`] are played on a [`stage`] into [`summaries`], whose
-//! [`plausibility`] is judged by [`fit`], and written by [`fitted`].
+//! [`plausibility`] makes a [`point`], judged by [`fit`], and written by [`fitted`].
 
 pub mod coupling;
 pub mod scenario;
@@ -40,6 +42,13 @@ pub mod sweep;
 pub mod what_if;
 pub mod lifetimes;
 pub mod play;
+pub mod shard;
+pub mod part;
+mod part_columns;
+pub mod part_file;
+pub mod spool;
+pub mod desk;
+pub mod merge;
 pub mod unknown_lifetime;
 pub mod tables;
 pub mod schema;
@@ -60,5 +69,6 @@ pub mod rivals;
 pub mod summaries;
 pub mod plausibility;
 pub mod stage;
+pub mod point;
 pub mod fit;
 pub mod fitted;

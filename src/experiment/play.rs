@@ -17,8 +17,8 @@ use crate::experiment::sweep::{Finished, Plan, Rows};
 
 impl Plan {
     /// Plays every cell with every seed, those that differ in a constant lifetime alone in one pass where that is
-    /// exact. `known` holds rows of an earlier, interrupted run; `done` is told of each further run, and ends the
-    /// sweep early by answering false.
+    /// exact. `known` holds rows of an earlier, interrupted run; `done` is told of each further run with the number of its
+    /// cell, and ends the sweep early by answering false.
     pub fn play(&self, known: &Finished, done: impl Fn(usize, u32, &Report) -> bool + Sync) -> Result<Rows> {
         self.play_measured(known, &Effort::begin(), done)
     }
@@ -30,12 +30,13 @@ impl Plan {
         effort: &Effort,
         done: impl Fn(usize, u32, &Report) -> bool + Sync,
     ) -> Result<Rows> {
-        let swept = Lifetimes::of(self);
-        let alone = || (0..self.cells.len()).map(|cell| vec![cell]).collect();
+        let swept = Lifetimes::of(&self.outline);
+        let alone = || self.cells.iter().map(|cell| vec![cell.number]).collect();
         let passes = swept.as_ref().map_or_else(alone, |swept| swept.passes(self));
+        let seeds = self.outline.seeds;
         let mut longest_first: Vec<_> = passes.iter().collect();
         longest_first.sort_by(|a, b| self.length(b).total_cmp(&self.length(a)));
-        let jobs = longest_first.iter().flat_map(|pass| (0..self.seeds).map(move |seed| (*pass, seed)));
+        let jobs = longest_first.iter().flat_map(|pass| (0..seeds).map(move |seed| (*pass, seed)));
         let stopped = AtomicBool::new(false);
         // Jobs are taken one by one, in this order, by whichever core is free.
         let played: Vec<Vec<_>> = jobs
@@ -64,24 +65,29 @@ impl Plan {
         let mut rows: Vec<_> = played.into_iter().flatten().collect();
         rows.sort_by_key(|(job, _)| *job);
         let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
-        Ok(Rows(rows.chunks(self.seeds as usize).map(<[Row]>::to_vec).collect()))
+        Ok(Rows(rows.chunks(seeds as usize).map(<[Row]>::to_vec).collect()))
     }
 
     /// Plays some cells of one pass with one seed.
     fn play_pass(&self, swept: Option<&Lifetimes>, cells: &[usize], seed: u32) -> Result<Vec<Report>> {
-        let loaded = &self.cells[cells[0]].loaded;
+        let loaded = self.loaded(cells[0]);
         match swept {
-            Some(Lifetimes { lifetimes, .. }) if cells.len() > 1 => {
-                let lifetimes: Vec<_> = cells.iter().map(|cell| lifetimes[*cell]).collect();
+            Some(swept) if cells.len() > 1 => {
+                let lifetimes: Vec<_> = cells.iter().map(|cell| swept.lifetime(*cell)).collect();
                 replicate_lifetimes(loaded, seed, &lifetimes, |_, _| ())
             }
             _ => replicate_unwatched(loaded, seed).map(|report| vec![report]),
         }
     }
 
+    /// The scenario of a cell of this plan.
+    fn loaded(&self, number: usize) -> &Loaded {
+        &self.cells[self.find(number).expect("a cell of the plan")].loaded
+    }
+
     /// How long a pass takes with one seed, in no particular unit.
     fn length(&self, cells: &[usize]) -> f64 {
-        expected_requests(&self.cells[cells[0]].loaded) * cells.len() as f64
+        expected_requests(self.loaded(cells[0])) * cells.len() as f64
     }
 }
 

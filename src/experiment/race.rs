@@ -6,11 +6,11 @@
 //! Bonferroni) or settled (the 95 % interval of its difference is narrower than the indifference); the others get more
 //! replications, up to a cap. The intervals that are shown are pointwise.
 
-use rayon::prelude::*;
-
 use crate::error::{Error, Result};
+use crate::experiment::desk::Desk;
 use crate::experiment::metrics::{Row, statistic};
 use crate::experiment::objective::{Constraint, Objective};
+use crate::experiment::part::Job;
 use crate::experiment::run::replicate_unwatched;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::statistics::{Estimate, t_quantile};
@@ -95,13 +95,29 @@ impl Finish {
     }
 }
 
-/// Runs a race; `ran` is told of every replication.
-pub fn race(choices: &[Loaded], rules: &Rules, ran: &(impl Fn() + Sync)) -> Result<Finish> {
+/// Where the runners of a race get their replications.
+pub struct Track<'a> {
+    /// The desk.
+    pub desk: &'a Desk,
+    /// The number of the first choice in this race.
+    pub first: u64,
+    /// How many choices there are in all races together.
+    pub cells: u64,
+}
+
+/// Runs a race; `ran` is told of every replication that is played.
+pub fn race(
+    choices: &[Loaded],
+    rules: &Rules,
+    track: &Track<'_>,
+    ran: &(impl Fn() + Sync),
+) -> Result<Finish> {
     let rows = vec![Vec::new(); choices.len()];
     let rounds = rules.rounds();
     let looks = rounds.len() * (choices.len() - 1).max(1);
     let clearly = 1.0 - WRONGLY / looks as f64;
-    let mut runners = Runners { rules, rows, day: day_factor(&choices[0]), scales: Vec::new(), clearly };
+    let mut runners =
+        Runners { rules, track, rows, day: day_factor(&choices[0]), scales: Vec::new(), clearly };
     let mut active: Vec<usize> = (0..choices.len()).collect();
     runners.run(choices, &active, rounds[0], ran)?;
     runners.scales = runners.first_scales()?;
@@ -135,6 +151,7 @@ impl Rules {
 /// The choices while they run.
 struct Runners<'a> {
     rules: &'a Rules,
+    track: &'a Track<'a>,
     rows: Vec<Vec<Row>>,
     day: f64,
     /// What the objective's terms are scaled with, from the first round on.
@@ -156,13 +173,16 @@ impl Runners<'_> {
             let has = self.rows[index].len() as u32;
             (has..seeds).map(move |seed| (index, seed))
         };
-        let jobs: Vec<(usize, u32)> = active.iter().flat_map(missing).collect();
-        let played = jobs.par_iter().map(|&(index, seed)| {
-            let report = replicate_unwatched(&choices[index], seed)?;
+        let Track { desk, first, cells } = self.track;
+        let job =
+            |(index, replication): (usize, u32)| (Job { cell: first + index as u64, replication }, index);
+        let jobs: Vec<(Job, usize)> = active.iter().flat_map(missing).map(job).collect();
+        let rows = desk.rows(&jobs, *cells, |job, index| {
+            let report = replicate_unwatched(&choices[*index], job.replication)?;
             ran();
             Ok(report.row)
-        });
-        for ((index, _), row) in jobs.iter().zip(played.collect::<Result<Vec<_>>>()?) {
+        })?;
+        for ((_, index), row) in jobs.iter().zip(rows) {
             self.rows[*index].push(row);
         }
         Ok(())

@@ -14,11 +14,12 @@ use crate::client::key::Strategy;
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
 use crate::experiment::choices::{Choice, choices};
+use crate::experiment::desk::Desk;
 use crate::experiment::ensemble::{Member, plausible};
 use crate::experiment::grid::Grid;
 use crate::experiment::objective::{Constraint, Objective, Unit};
 use crate::experiment::preflight::requests_per_minute;
-use crate::experiment::race::{Finish, Indifference, Rules, race};
+use crate::experiment::race::{Finish, Indifference, Rules, Track, race};
 use crate::experiment::scenario::Loaded;
 use crate::provider::routing::Overflow;
 
@@ -243,10 +244,11 @@ pub fn scenario(rps: f64, prefix_tokens: u32, prompt_tokens: u32, output_tokens:
     ))
 }
 
-/// Answers a question; `progress` is told of the replications done and of those that may be to do.
+/// Answers a question with replications from a desk; `progress` is told of those played and of those that may be to play.
 pub fn recommend(
     loaded: &Loaded,
     question: &Question,
+    desk: &Desk,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Card> {
     check(loaded, question)?;
@@ -264,7 +266,7 @@ pub fn recommend(
     let rules = rules(loaded, question, &all);
     let exhaustive = choices.len() * rules.most_seeds as usize;
     let under_members = choices.len() * rules.first_seeds.min(MEMBER_SEEDS) as usize * ensemble.len();
-    let (done, own_runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done = AtomicUsize::new(0);
     let expected = choices.len() * rules.first_seeds as usize + under_members;
     // Nothing is in the way any more.
     progress(0, expected);
@@ -272,26 +274,36 @@ pub fn recommend(
         let done = done.fetch_add(1, Relaxed) + 1;
         progress(done, done.max(expected));
     };
-    let own = race(&all, &rules, &|| {
-        own_runs.fetch_add(1, Relaxed);
-        tick();
-    })?;
-    let under = |member: Member| {
+    let cells = (all.len() * (1 + ensemble.len())) as u64;
+    let track = |race: usize| Track { desk, first: (race * all.len()) as u64, cells };
+    let own = not_waiting(race(&all, &rules, &track(0), &tick))?;
+    let under = |(number, member): (usize, &Member)| {
         if member.changes.is_empty() {
-            return Ok((member, own.clone()));
+            return Ok(own.clone());
         }
         let changed: Vec<Loaded> =
             all.iter().map(|loaded| loaded.with(&member.changes)).collect::<Result<_>>()?;
         let of_member = self::rules(loaded, question, &changed);
         let first_seeds = of_member.first_seeds.min(MEMBER_SEEDS);
         let of_member = Rules { first_seeds, most_seeds: of_member.first_seeds, ..of_member };
-        let finish = race(&changed, &of_member, &tick)?;
-        Ok((member, finish))
+        not_waiting(race(&changed, &of_member, &track(1 + number), &tick))
     };
-    let members = ensemble.into_iter().map(under).collect::<Result<_>>()?;
+    // Races wait for other shards side by side, not one after the other.
+    let finishes: Vec<_> = ensemble.iter().enumerate().map(under).collect::<Result<_>>()?;
+    let own = own?;
+    let finishes: Vec<Finish> = finishes.into_iter().collect::<Result<_>>()?;
+    let members = ensemble.into_iter().zip(finishes).collect();
     let paths = over.into_iter().map(|over| over.path).collect();
-    let runs = (own_runs.into_inner(), exhaustive);
+    let runs = (own.standings.iter().map(|standing| standing.rows.len()).sum(), exhaustive);
     Ok(Card { formulas, objective: rules.objective, paths, choices, own, members, runs })
+}
+
+/// Lets one kind of error through as an answer: that others have runs to play first.
+fn not_waiting<T>(answer: Result<T>) -> Result<Result<T>> {
+    match answer {
+        Err(error) if !matches!(error, Error::Waiting(_)) => Err(error),
+        other => Ok(other),
+    }
 }
 
 /// How `choices` are compared: with nothing left to chance, one replication says all.

@@ -32,7 +32,7 @@ impl Unpublished {
             ));
         }
         // The error of the temporary file would name that, which is nobody's concern.
-        let file = NamedTempFile::new_in(folder)
+        let file = temporary_file(folder, path)
             .map_err(|error| Error::io(path, "write", &std::io::Error::from(error.kind())))?;
         Ok(Self { path: path.to_path_buf(), file })
     }
@@ -61,6 +61,17 @@ impl Unpublished {
     }
 }
 
+/// A file in a folder whose name says what it is for, on which host and by which process, so that what a killed process
+/// left on a shared disk says whose it was.
+fn temporary_file(folder: &Path, path: &Path) -> std::io::Result<NamedTempFile> {
+    let name: String = path.file_name().unwrap_or_default().to_string_lossy().chars().take(80).collect();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let host: String = host.trim().chars().filter(is_plain).take(64).collect();
+    tempfile::Builder::new().prefix(&format!(".{name}.{host}.{}.", std::process::id())).tempfile_in(folder)
+}
+
 /// Temporary files are private; a result is as readable as any new file.
 #[cfg(unix)]
 fn publish_permissions(file: &NamedTempFile) -> std::io::Result<()> {
@@ -84,20 +95,37 @@ pub fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::
 
 /// Writes a table of text as CSV.
 pub fn write_csv(path: &Path, header: &[String], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
-    write_file(path, |out| {
+    write_read_csv(path, header, rows.map(Ok))
+}
+
+/// Writes a table of text whose rows are read from elsewhere, as CSV.
+pub fn write_read_csv(
+    path: &Path,
+    header: &[String],
+    rows: impl Iterator<Item = Result<Vec<String>>>,
+) -> Result<()> {
+    let mut unread = None;
+    let written = write_file(path, |out| {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(header)?;
         for row in rows {
-            writer.write_record(row)?;
+            match row {
+                Ok(row) => writer.write_record(row)?,
+                Err(error) => {
+                    unread = Some(error);
+                    return Err(std::io::ErrorKind::Other.into());
+                }
+            }
         }
         writer.flush()
-    })
+    });
+    unread.map_or(written, Err)
 }
 
 /// Makes a folder for results and checks that files can be written there.
 pub fn prepare_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make the folder", &error))?;
-    NamedTempFile::new_in(folder)
+    temporary_file(folder, Path::new("probe"))
         .map_err(|error| Error::io(folder, "write into the folder", &std::io::Error::from(error.kind())))?;
     Ok(())
 }

@@ -5,14 +5,17 @@
 //! much an unknown matters, wherever the others stand. Values need no order, so that rules can be unknown as well as
 //! numbers. All runs of a trajectory meet the same seed.
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use toml::Value;
 
 use crate::document::KeyPath;
 use crate::error::{Error, Result};
+use crate::experiment::desk::Desk;
 use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
 use crate::experiment::objective::Metric;
+use crate::experiment::part::Job;
 use crate::experiment::race::day_factor;
 use crate::experiment::run::replicate_unwatched;
 use crate::experiment::scenario::{Change, Loaded};
@@ -75,14 +78,70 @@ pub fn plausible(loaded: &Loaded) -> Vec<Grid> {
     unknowns
 }
 
-/// Screens some unknowns, the greatest first. `trajectories` is 2 or more; `progress` is told of runs done and to do.
+/// What a screening rests on.
+pub struct Screening<'a> {
+    /// The scenario.
+    pub loaded: &'a Loaded,
+    /// The unknowns.
+    pub unknowns: &'a [Grid],
+    /// The answer.
+    pub metric: &'a Metric,
+    /// Random combinations to start from, 2 or more.
+    pub trajectories: u32,
+}
+
+/// What a screening says.
+pub struct Screened {
+    /// How much each unknown matters, the greatest first.
+    pub effects: Vec<Effect>,
+    /// The answer of the scenario as it is written, for comparison; a scenario without a single request has none.
+    pub as_written: Option<Estimate>,
+}
+
+/// Screens some unknowns with replications from a desk; `progress` is told of runs played and to play.
 pub fn screen(
-    loaded: &Loaded,
-    unknowns: &[Grid],
-    metric: &Metric,
-    trajectories: u32,
+    Screening { loaded, unknowns, metric, trajectories }: &Screening<'_>,
+    desk: &Desk,
     progress: impl Fn(usize, usize) + Sync,
-) -> Result<Vec<Effect>> {
+) -> Result<Screened> {
+    check(unknowns)?;
+    let bare = loaded.with(&[
+        Change::new("attribution", false, ORIGIN),
+        Change::new("sweep", toml::Table::new(), ORIGIN),
+    ])?;
+    let paths: Vec<_> = (0..*trajectories).map(|number| Trajectory::draw(&bare, unknowns, number)).collect();
+    // Of every trajectory the runs in their order, and beside them the scenario as it is written.
+    let steps = unknowns.len() as u64 + 1;
+    let on_path = |(path, replication): (&Trajectory, u32)| {
+        let at = path.stations();
+        at.into_iter().zip(0..).map(move |(at, cell)| (Job { cell, replication }, Some(at)))
+    };
+    let written = (0..loaded.scenario.seeds).map(|replication| (Job { cell: steps, replication }, None));
+    let runs: Vec<(Job, Option<Vec<usize>>)> =
+        paths.iter().zip(0..).flat_map(on_path).chain(written).collect();
+    let done = AtomicUsize::new(0);
+    let rows = desk.rows(&runs, steps + 1, |job, at| {
+        let change = |(unknown, value): (&Grid, &usize)| unknown.change(&unknown.values[*value]);
+        let changes: Vec<_> = at.iter().flat_map(|at| unknowns.iter().zip(at).map(change)).collect();
+        let row = replicate_unwatched(&bare.with(&changes)?, job.replication)?.row;
+        progress(done.fetch_add(1, Relaxed) + 1, runs.len());
+        Ok(row)
+    })?;
+    let (on_paths, written) = rows.split_at(paths.len() * steps as usize);
+    let answer =
+        |row: &Row| metric.estimate(&[row], day_factor(loaded)).map_or(0.0, |estimate| estimate.mean);
+    let effects: Vec<_> = paths
+        .iter()
+        .zip(on_paths.chunks(steps as usize))
+        .map(|(path, rows)| path.effects(unknowns, &rows.iter().map(answer).collect::<Vec<_>>()))
+        .collect();
+    let written: Vec<&Row> = written.iter().collect();
+    let as_written =
+        summarize(&written, "requests").and_then(|_| metric.estimate(&written, day_factor(loaded)));
+    Ok(Screened { effects: summed_up(unknowns, &effects), as_written })
+}
+
+fn check(unknowns: &[Grid]) -> Result<()> {
     if let Some(unknown) = unknowns.iter().find(|unknown| unknown.values.len() < 2) {
         let message = format!("`{}` needs two values or more to matter", unknown.path);
         return Err(Error::input("--over", message));
@@ -99,16 +158,11 @@ pub fn screen(
             return wrong("has a value twice");
         }
     }
-    let bare = loaded.with(&[
-        Change::new("attribution", false, ORIGIN),
-        Change::new("sweep", toml::Table::new(), ORIGIN),
-    ])?;
-    let runs = trajectories as usize * (unknowns.len() + 1);
-    let done = std::sync::atomic::AtomicUsize::new(0);
-    let tick = || progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, runs);
-    let played =
-        (0..trajectories).into_par_iter().map(|number| trajectory(&bare, unknowns, metric, number, &tick));
-    let trajectories: Vec<Vec<(f64, String)>> = played.collect::<Result<_>>()?;
+    Ok(())
+}
+
+/// How much each unknown matters over all trajectories, the greatest first.
+fn summed_up(unknowns: &[Grid], trajectories: &[Vec<(f64, String)>]) -> Vec<Effect> {
     let effect = |(index, unknown): (usize, &Grid)| {
         let of_unknown = || trajectories.iter().map(|effects| &effects[index]);
         let mean = |values: Vec<f64>| {
@@ -125,53 +179,53 @@ pub fn screen(
     };
     let mut effects: Vec<_> = unknowns.iter().enumerate().map(effect).collect();
     effects.sort_by(|a, b| b.absolute.mean.total_cmp(&a.absolute.mean));
-    Ok(effects)
+    effects
 }
 
-/// One trajectory: the effect of each unknown, in their order, with the change that had it.
-fn trajectory(
-    loaded: &Loaded,
-    unknowns: &[Grid],
-    metric: &Metric,
-    number: u32,
-    tick: &(impl Fn() + Sync),
-) -> Result<Vec<(f64, String)>> {
-    let draws = SessionKey(fold(loaded.scenario.seed, 0x5e15)).turn(number);
-    let below = |attempt: usize, n: usize| draws.below(Purpose::Route, attempt as u32, n as u64) as usize;
-    let mut at: Vec<usize> =
-        unknowns.iter().enumerate().map(|(index, unknown)| below(index, unknown.values.len())).collect();
-    let answer = |at: &[usize]| -> Result<f64> {
-        let change = |(unknown, value): (&Grid, &usize)| unknown.change(&unknown.values[*value]);
-        let loaded = loaded.with(&unknowns.iter().zip(at).map(change).collect::<Vec<_>>())?;
-        let row: Row = replicate_unwatched(&loaded, number)?.row;
-        tick();
-        Ok(metric.estimate(&[&row], day_factor(&loaded)).map_or(0.0, |estimate| estimate.mean))
-    };
-    // In which order they are changed is drawn as well.
-    let mut order: Vec<usize> = (0..unknowns.len()).collect();
-    order.sort_by_key(|index| draws.bits(Purpose::Bucket, *index as u32));
-    let mut effects = vec![(0.0, String::new()); unknowns.len()];
-    let mut before = answer(&at)?;
-    for index in order {
-        let Grid { values, .. } = &unknowns[index];
-        let from = at[index];
-        at[index] = (from + 1 + below(unknowns.len() + index, values.len() - 1)) % values.len();
-        let after = answer(&at)?;
-        effects[index] =
-            (after - before, format!("{} -> {}", plain(&values[from]), plain(&values[at[index]])));
-        before = after;
+/// One trajectory: where it starts, and which unknown is changed to which of its values, one after another.
+struct Trajectory {
+    start: Vec<usize>,
+    changes: Vec<(usize, usize)>,
+}
+
+impl Trajectory {
+    fn draw(loaded: &Loaded, unknowns: &[Grid], number: u32) -> Self {
+        let draws = SessionKey(fold(loaded.scenario.seed, 0x5e15)).turn(number);
+        let below = |attempt: usize, n: usize| draws.below(Purpose::Route, attempt as u32, n as u64) as usize;
+        let start: Vec<usize> =
+            unknowns.iter().enumerate().map(|(index, unknown)| below(index, unknown.values.len())).collect();
+        // In which order they are changed is drawn as well.
+        let mut order: Vec<usize> = (0..unknowns.len()).collect();
+        order.sort_by_key(|index| draws.bits(Purpose::Bucket, *index as u32));
+        let change = |index: usize| {
+            let values = unknowns[index].values.len();
+            (index, (start[index] + 1 + below(unknowns.len() + index, values - 1)) % values)
+        };
+        let changes = order.into_iter().map(change).collect();
+        Self { start, changes }
     }
-    Ok(effects)
-}
 
-/// The answer of the scenario as it is written, for comparison.
-pub fn as_written(loaded: &Loaded, metric: &Metric, replications: u32) -> Result<Option<Estimate>> {
-    let bare = loaded.with(&[Change::new("attribution", false, ORIGIN)])?;
-    let play = |replication| Ok(replicate_unwatched(&bare, replication)?.row);
-    let rows: Vec<Row> = (0..replications).into_par_iter().map(play).collect::<Result<_>>()?;
-    let rows: Vec<&Row> = rows.iter().collect();
-    // A scenario without a single request has no answer.
-    Ok(summarize(&rows, "requests").and_then(|_| metric.estimate(&rows, day_factor(loaded))))
+    /// Which value each unknown has, at the start and after every change.
+    fn stations(&self) -> Vec<Vec<usize>> {
+        let mut stations = vec![self.start.clone()];
+        for (index, value) in &self.changes {
+            let mut at = stations.last().expect("it starts somewhere").clone();
+            at[*index] = *value;
+            stations.push(at);
+        }
+        stations
+    }
+
+    /// The effect of each unknown, in their order, with the change that had it; `answers` are those at the stations.
+    fn effects(&self, unknowns: &[Grid], answers: &[f64]) -> Vec<(f64, String)> {
+        let mut effects = vec![(0.0, String::new()); unknowns.len()];
+        for ((index, to), answers) in self.changes.iter().zip(answers.windows(2)) {
+            let Grid { values, .. } = &unknowns[*index];
+            let change = format!("{} -> {}", plain(&values[self.start[*index]]), plain(&values[*to]));
+            effects[*index] = (answers[1] - answers[0], change);
+        }
+        effects
+    }
 }
 
 #[cfg(test)]
@@ -201,16 +255,20 @@ mod tests {
             unknown("provider.retention.lifetime.in_memory", &["5m", "10m"]),
         ];
         let metric: Metric = "request_hit_ratio".parse().unwrap();
-        let effects = screen(&loaded, &unknowns, &metric, 6, |_, _| ()).unwrap();
+        let screen = |unknowns: &[Grid]| {
+            let screening = Screening { loaded: &loaded, unknowns, metric: &metric, trajectories: 6 };
+            screen(&screening, &Desk::alone(), |_, _| ())
+        };
+        let Screened { effects, as_written } = screen(&unknowns).unwrap();
         assert_eq!(effects[0].unknown, unknowns[1]);
         // 86 calls, of which all but the first hit or none.
         let all = 85.0 / 86.0;
         assert!((effects[0].absolute.mean - all).abs() < 1e-6 && effects[0].absolute.half_width < Some(1e-6));
         assert!(effects[0].signed.mean.abs() <= all + 1e-6);
         assert_eq!((effects[1].absolute.mean, effects[1].greatest.0), (0.0, 0.0));
-        assert!(
-            screen(&loaded, &[unknown("provider.routing.rule", &["home"])], &metric, 6, |_, _| ()).is_err()
-        );
+        // Lifetimes are drawn from 5 to 10 minutes: many of the calls hit.
+        assert!((0.1..0.9).contains(&as_written.unwrap().mean));
+        assert!(screen(&[unknown("provider.routing.rule", &["home"])]).is_err());
     }
 
     #[test]

@@ -162,6 +162,21 @@ impl Stage {
         compared
     }
 
+    /// The cell and the line of a place in a log.
+    pub fn find(&self, place: &str) -> Option<(usize, u64)> {
+        let (file, line) = place.rsplit_once(':')?;
+        let is_of = |cell: &Staged| matches!(&cell.kind, Kind::Log(log) if log.file == file);
+        Some((self.cells.iter().position(is_of)?, line.parse().ok()?))
+    }
+
+    /// A line of a cell's log, as messages name it.
+    pub fn place(&self, cell: usize, line: u64) -> Option<String> {
+        match &self.cells.get(cell)?.kind {
+            Kind::Log(log) => Some(format!("{}:{line}", log.file)),
+            Kind::Figures(_) => None,
+        }
+    }
+
     fn loaded(&self, cell: &Staged, changes: &[Change]) -> Result<Loaded> {
         self.base.with(&[cell.changes.as_slice(), changes].concat())
     }

@@ -8,6 +8,7 @@ use crate::document::KeyPath;
 use crate::error::{Error, Result};
 use crate::experiment::metrics::Row;
 use crate::experiment::scenario::{Change, Loaded};
+use crate::random::fold;
 
 /// The most runs of a sweep on one machine.
 const MOST_RUNS: u64 = 10_000_000;
@@ -15,36 +16,60 @@ const MOST_RUNS: u64 = 10_000_000;
 /// One variant of a scenario.
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// Its number among all cells of the sweep.
+    pub number: usize,
     /// The axes' values, in the order of the axes.
     pub values: Vec<Value>,
     /// The scenario with these values.
     pub loaded: Loaded,
 }
 
-/// The cells of a sweep, checked, in the order of the files.
+/// A sweep before any of its cells is made: what there is to say of millions of them without holding one.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Outline {
     /// Paths of the axes.
     pub axes: Vec<String>,
-    /// The variants.
-    pub cells: Vec<Cell>,
     /// Replications of each cell.
     pub seeds: u32,
-    /// For each cell, the cell it is compared with.
-    pub baseline: Option<Vec<usize>>,
     /// Name of the scenario.
     pub name: String,
+    /// The scenario that the values are laid over.
+    pub base: Loaded,
+    paths: Vec<(KeyPath, Vec<Value>)>,
+    /// For each axis, which of its values the cell has that others are compared with; its own where there is none.
+    baseline: Option<Vec<Option<usize>>>,
 }
 
-/// All rows of a sweep: for each cell one row for each seed.
+/// The cells of a sweep, or of a part of it, checked, in the order of the files.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The whole sweep.
+    pub outline: Outline,
+    /// The variants, in the order of their numbers.
+    pub cells: Vec<Cell>,
+}
+
+/// The rows of a plan: for each cell one row for each seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows(pub Vec<Vec<Row>>);
 
-impl Plan {
-    /// The cells of a scenario's sweep; a scenario without axes is one cell.
+/// Where the rows of a whole sweep are, in memory or elsewhere.
+pub trait CellRows {
+    /// One row for each seed of a cell.
+    fn of_cell(&self, cell: usize) -> Result<Vec<Row>>;
+}
+
+impl CellRows for Rows {
+    fn of_cell(&self, cell: usize) -> Result<Vec<Row>> {
+        Ok(self.0[cell].clone())
+    }
+}
+
+impl Outline {
+    /// What a scenario's sweep consists of; a scenario without axes is one cell.
     pub fn new(loaded: &Loaded) -> Result<Self> {
         let sweep = &loaded.scenario.sweep;
-        let mut axes = Vec::new();
+        let mut paths: Vec<(KeyPath, Vec<Value>)> = Vec::new();
         for (index, axis) in sweep.axis.iter().enumerate() {
             let place =
                 |message: String| Error::input(format!("sweep.axis[{index}] ({})", axis.path), message);
@@ -57,7 +82,7 @@ impl Plan {
                     "is set by --set and swept too: leave out the flag, or take the axis out".into(),
                 ));
             }
-            if axes.iter().any(|(known, _)| *known == path) {
+            if paths.iter().any(|(known, _)| *known == path) {
                 return Err(place("this path has an axis already".into()));
             }
             let values = axis.values().map_err(place)?;
@@ -66,52 +91,132 @@ impl Plan {
             {
                 return Err(place(format!("the value {twice} is there twice")));
             }
-            axes.push((path, values));
+            paths.push((path, values));
         }
-        let runs = axes.iter().map(|(_, values)| values.len() as u64).product::<u64>();
-        if runs.saturating_mul(u64::from(loaded.scenario.seeds)) > MOST_RUNS {
+        let seeds = loaded.scenario.seeds;
+        let cells = paths.iter().fold(1u64, |cells, (_, values)| cells.saturating_mul(values.len() as u64));
+        if cells.saturating_mul(u64::from(seeds)) > MOST_RUNS {
             return Err(Error::input(
                 "sweep",
-                format!("{runs} cells x {} seeds are more than {MOST_RUNS} runs", loaded.scenario.seeds),
+                format!("{cells} cells x {seeds} seeds are more than {MOST_RUNS} runs"),
             ));
         }
-        let mut cells = Vec::new();
-        for values in combinations(&axes) {
-            let described: Vec<_> =
-                axes.iter().zip(&values).map(|((path, _), value)| format!("{path} = {value}")).collect();
-            let origin = format!("sweep cell {}", described.join(", "));
-            let change = |((path, _), value): (&(KeyPath, _), &Value)| Change {
-                path: path.clone(),
-                value: value.clone(),
-                origin: origin.clone(),
-            };
-            let changes: Vec<_> = axes.iter().zip(&values).map(change).collect();
-            let loaded = loaded.with(&changes)?;
-            cells.push(Cell { values, loaded });
+        let axes: Vec<_> = paths.iter().map(|(path, _)| path.to_string()).collect();
+        let (name, base) = (loaded.name.clone(), loaded.clone());
+        let outline = Self { axes, seeds, name, base, paths, baseline: None };
+        match baseline(loaded, &outline.axes, &outline.paths) {
+            Ok(baseline) => Ok(Self { baseline, ..outline }),
+            // An axis that is none of the scenario's is what is really wrong.
+            Err(error) => outline.cell(0).and(Err(error)),
         }
-        let axes: Vec<_> = axes.into_iter().map(|(path, _)| path.to_string()).collect();
-        let baseline = baseline_cells(loaded, &axes, &cells)?;
-        Ok(Self { axes, cells, seeds: loaded.scenario.seeds, baseline, name: loaded.name.clone() })
+    }
+
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.paths.iter().map(|(_, values)| values.len()).product()
     }
 
     /// Number of (cell, seed) pairs.
     pub fn jobs(&self) -> usize {
-        self.cells.len() * self.seeds as usize
+        self.cells() * self.seeds as usize
+    }
+
+    /// The values of an axis.
+    pub fn values_of(&self, axis: usize) -> &[Value] {
+        &self.paths[axis].1
+    }
+
+    /// How far apart the numbers of two cells are that differ by one step on an axis; the last axis turns fastest.
+    pub fn stride(&self, axis: usize) -> usize {
+        self.paths[axis + 1..].iter().map(|(_, values)| values.len()).product()
+    }
+
+    /// Which value of an axis a cell has.
+    pub fn position(&self, cell: usize, axis: usize) -> usize {
+        cell / self.stride(axis) % self.values_of(axis).len()
+    }
+
+    /// The axes' values of a cell.
+    pub fn values(&self, cell: usize) -> Vec<Value> {
+        let value = |axis: usize| self.values_of(axis)[self.position(cell, axis)].clone();
+        (0..self.paths.len()).map(value).collect()
+    }
+
+    /// Makes a cell.
+    pub fn cell(&self, number: usize) -> Result<Cell> {
+        let values = self.values(number);
+        let described: Vec<_> =
+            self.axes.iter().zip(&values).map(|(path, value)| format!("{path} = {value}")).collect();
+        let origin = format!("sweep cell {}", described.join(", "));
+        let change = |((path, _), value): (&(KeyPath, _), &Value)| Change {
+            path: path.clone(),
+            value: value.clone(),
+            origin: origin.clone(),
+        };
+        let changes: Vec<_> = self.paths.iter().zip(&values).map(change).collect();
+        Ok(Cell { number, values, loaded: self.base.with(&changes)? })
+    }
+
+    /// Whether cells are compared with others.
+    pub fn has_baseline(&self) -> bool {
+        self.baseline.is_some()
+    }
+
+    /// The cell that a cell is compared with: the one that differs from it only in having the baseline's values.
+    pub fn baseline_of(&self, cell: usize) -> Option<usize> {
+        let wanted = self.baseline.as_ref()?;
+        let position = |axis: usize| wanted[axis].unwrap_or(self.position(cell, axis));
+        Some((0..self.paths.len()).map(|axis| position(axis) * self.stride(axis)).sum())
+    }
+
+    /// A digest of everything the results follow from: the scenario, and what each value of an axis names of files.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let mut sum = self.base.fingerprint()?;
+        let names_files = |path: &KeyPath| path.keys().iter().any(|key| key == "profile" || key == "trace");
+        for (path, values) in self.paths.iter().filter(|(path, _)| names_files(path)) {
+            for value in values {
+                let origin = format!("sweep value {path} = {value}");
+                let change = Change { path: path.clone(), value: value.clone(), origin };
+                // A value that makes sense beside others only is what it is, and the cells say what is wrong with it.
+                let of_value = self.base.with(&[change]).map_or(Ok(0), |loaded| loaded.fingerprint())?;
+                sum = fold(sum, of_value);
+            }
+        }
+        Ok(sum)
     }
 }
 
-/// Every combination of the axes' values, the last axis turning fastest.
-fn combinations(axes: &[(KeyPath, Vec<Value>)]) -> Vec<Vec<Value>> {
-    axes.iter().fold(vec![Vec::new()], |combined, (_, values)| {
-        let extend = |start: Vec<Value>| {
-            values.iter().map(move |value| start.iter().cloned().chain([value.clone()]).collect())
-        };
-        combined.into_iter().flat_map(extend).collect()
-    })
+impl Plan {
+    /// All cells of a scenario's sweep.
+    pub fn new(loaded: &Loaded) -> Result<Self> {
+        let outline = Outline::new(loaded)?;
+        let cells = 0..outline.cells();
+        Self::of(outline, cells)
+    }
+
+    /// Some cells of a sweep, in the order of their numbers.
+    pub fn of(outline: Outline, cells: impl IntoIterator<Item = usize>) -> Result<Self> {
+        let cells = cells.into_iter().map(|number| outline.cell(number)).collect::<Result<_>>()?;
+        Ok(Self { outline, cells })
+    }
+
+    /// Number of (cell, seed) pairs.
+    pub fn jobs(&self) -> usize {
+        self.cells.len() * self.outline.seeds as usize
+    }
+
+    /// Where a cell stands, by its number.
+    pub fn find(&self, number: usize) -> Option<usize> {
+        self.cells.binary_search_by_key(&number, |cell| cell.number).ok()
+    }
 }
 
-/// For each cell, the one that differs from it only in having the baseline's values.
-fn baseline_cells(loaded: &Loaded, axes: &[String], cells: &[Cell]) -> Result<Option<Vec<usize>>> {
+/// For each axis, the position of the baseline's value; none for axes that the baseline leaves out.
+fn baseline(
+    loaded: &Loaded,
+    axes: &[String],
+    paths: &[(KeyPath, Vec<Value>)],
+) -> Result<Option<Vec<Option<usize>>>> {
     let baseline = &loaded.scenario.sweep.baseline;
     if baseline.is_empty() {
         return Ok(None);
@@ -122,22 +227,16 @@ fn baseline_cells(loaded: &Loaded, axes: &[String], cells: &[Cell]) -> Result<Op
             loaded.error("sweep.baseline", format!("`{path}` is not an axis of this sweep ({known})"))
         );
     }
-    let wanted = |cell: &Cell| -> Vec<Value> {
-        axes.iter()
-            .zip(&cell.values)
-            .map(|(axis, value)| baseline.get(axis).unwrap_or(value).clone())
-            .collect()
+    let missing = || {
+        let words: Vec<_> = baseline.iter().map(|(path, value)| format!("{path} = {value}")).collect();
+        let message = format!("{} is not among the values of the axes", words.join(", "));
+        loaded.error("sweep.baseline", message)
     };
-    let find = |cell: &Cell| {
-        let wanted = wanted(cell);
-        let missing = || {
-            let words: Vec<_> = baseline.iter().map(|(path, value)| format!("{path} = {value}")).collect();
-            let message = format!("{} is not among the values of the axes", words.join(", "));
-            loaded.error("sweep.baseline", message)
-        };
-        cells.iter().position(|other| other.values == wanted).ok_or_else(missing)
+    let position = |(axis, (_, values)): (&String, &(KeyPath, Vec<Value>))| match baseline.get(axis) {
+        None => Ok(None),
+        Some(wanted) => values.iter().position(|value| value == wanted).map(Some).ok_or_else(missing),
     };
-    cells.iter().map(find).collect::<Result<_>>().map(Some)
+    axes.iter().zip(paths).map(position).collect::<Result<_>>().map(Some)
 }
 
 /// Rows that are already there, by cell and seed.

@@ -5,10 +5,11 @@
 //! integral, by the trapezoid rule over the swept values. A lifetime that every request draws anew (`uniform(5m..60m)`)
 //! is another model: there the longest of several expiries counts, not the latest touch.
 
+use crate::error::Result;
 use crate::experiment::lifetimes::Lifetimes;
 use crate::experiment::metrics::{Row, summarize_weighted};
 use crate::experiment::statistics::Estimate;
-use crate::experiment::sweep::{Plan, Rows};
+use crate::experiment::sweep::{CellRows, Outline};
 use crate::units::Span;
 
 /// The shortest and the longest lifetime that are possible.
@@ -28,32 +29,46 @@ pub struct Unknown {
     pub means: [Option<Estimate>; AVERAGED.len()],
 }
 
-/// For every group of cells that differ in a constant lifetime alone its means over the possible ones; nothing where no
-/// axis of lifetimes covers them.
-pub fn over_unknown_lifetime(plan: &Plan, rows: &Rows) -> Vec<Unknown> {
-    let Some(Lifetimes { lifetimes, groups, .. }) = Lifetimes::of(plan) else { return Vec::new() };
-    let average = |group: &Vec<usize>| {
-        let swept: Vec<_> = group.iter().map(|cell| lifetimes[*cell]).collect();
-        let weights = weights(&swept, POSSIBLE)?;
-        let weighted: Vec<(f64, Vec<&Row>)> = (weights.iter().zip(group))
-            .filter(|(weight, _)| **weight > 0.0)
-            .map(|(weight, cell)| (*weight, rows.0[*cell].iter().collect()))
-            .collect();
-        let is_possible = |lifetime: &&Span| (POSSIBLE.0..=POSSIBLE.1).contains(*lifetime);
-        Some(Unknown {
-            cell: group[0],
-            swept: swept.iter().filter(is_possible).count(),
-            means: AVERAGED.map(|name| summarize_weighted(&weighted, name)),
-        })
-    };
-    groups.iter().filter_map(average).collect()
+/// How a sweep over constant lifetimes is averaged.
+#[derive(Clone, Debug)]
+pub struct Average {
+    /// The axis.
+    pub lifetimes: Lifetimes,
+    /// The weight of each of its values.
+    weights: Vec<f64>,
+    /// How many of them are possible.
+    possible: usize,
 }
 
-/// Whether an axis of a plan covers all possible lifetimes.
-pub fn is_covered(plan: &Plan) -> bool {
-    let Some(Lifetimes { lifetimes, groups, .. }) = Lifetimes::of(plan) else { return false };
-    let swept: Vec<_> = groups[0].iter().map(|cell| lifetimes[*cell]).collect();
-    weights(&swept, POSSIBLE).is_some()
+impl Average {
+    /// That of a sweep; `None` where no axis of lifetimes covers the possible ones.
+    pub fn of(outline: &Outline) -> Option<Self> {
+        let lifetimes = Lifetimes::of(outline)?;
+        let weights = weights(&lifetimes.lifetimes, POSSIBLE)?;
+        let is_possible = |lifetime: &&Span| (POSSIBLE.0..=POSSIBLE.1).contains(*lifetime);
+        let possible = lifetimes.lifetimes.iter().filter(is_possible).count();
+        Some(Self { lifetimes, weights, possible })
+    }
+
+    /// For every group of cells that differ in a constant lifetime alone its means over the possible ones.
+    pub fn groups<'a>(&'a self, rows: &'a dyn CellRows) -> impl Iterator<Item = Result<Unknown>> + 'a {
+        self.lifetimes.groups().map(|group| self.group(&group, rows))
+    }
+
+    fn group(&self, group: &[usize], rows: &dyn CellRows) -> Result<Unknown> {
+        let weighted = self.weights.iter().zip(group).filter(|(weight, _)| **weight > 0.0);
+        let read = |(weight, cell): (&f64, &usize)| Ok((*weight, rows.of_cell(*cell)?));
+        let read: Vec<(f64, Vec<Row>)> = weighted.map(read).collect::<Result<_>>()?;
+        let weighted: Vec<(f64, Vec<&Row>)> =
+            read.iter().map(|(weight, rows)| (*weight, rows.iter().collect())).collect();
+        let means = AVERAGED.map(|name| summarize_weighted(&weighted, name));
+        Ok(Unknown { cell: group[0], swept: self.possible, means })
+    }
+}
+
+/// Whether an axis of a sweep covers all possible lifetimes.
+pub fn is_covered(outline: &Outline) -> bool {
+    Average::of(outline).is_some()
 }
 
 /// The weight of each swept lifetime in the mean over a range, by the trapezoid rule on the straight lines between

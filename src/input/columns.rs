@@ -62,9 +62,13 @@ fn schema() -> Arc<Type> {
 }
 
 /// Reads by the Parquet crate, which asserts in its decoders what a damaged file may break.
-fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Parsed<T> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let broken = |_| Err(ParquetError::General("its pages contradict themselves".into()));
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken).map_err(damaged)
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(broken)
+}
+
+fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Parsed<T> {
+    guarded(read).map_err(damaged)
 }
 
 fn damaged(error: impl std::fmt::Display) -> String {
@@ -271,7 +275,7 @@ fn describe(metadata: &FileMetaData) -> Parsed<Description> {
 }
 
 /// Checks that a chunk of a column lies within the file: the reader takes that for granted.
-fn check_place(chunk: &ColumnChunkMetaData, bytes: u64) -> Result<(), ParquetError> {
+pub(crate) fn check_place(chunk: &ColumnChunkMetaData, bytes: u64) -> Result<(), ParquetError> {
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let end = start.checked_add(chunk.compressed_size());
     let lies_within = end.and_then(|end| u64::try_from(end).ok()).is_some_and(|end| end <= bytes);
@@ -303,7 +307,7 @@ fn copy_text(name: &str, value: Option<&ByteArray>, to: &mut Option<String>) -> 
 }
 
 /// One column: some decoded rows, and where the current one is among them.
-struct Column<T: DataType> {
+pub(crate) struct Column<T: DataType> {
     reader: Option<ColumnReaderImpl<T>>,
     values: Vec<T::T>,
     /// Definition levels: 0 is missing, or an empty list.
@@ -329,12 +333,12 @@ impl<T: DataType> Default for Column<T> {
 }
 
 impl<T: DataType> Column<T> {
-    fn open(&mut self, group: &dyn RowGroupReader, index: usize) -> Result<(), ParquetError> {
+    pub(crate) fn open(&mut self, group: &dyn RowGroupReader, index: usize) -> Result<(), ParquetError> {
         self.reader = Some(get_typed_column_reader(group.get_column_reader(index)?));
         Ok(())
     }
 
-    fn decode(&mut self, rows: usize) -> Result<(), ParquetError> {
+    pub(crate) fn decode(&mut self, rows: usize) -> Result<(), ParquetError> {
         self.values.clear();
         self.defined.clear();
         self.repeated.clear();
@@ -349,13 +353,13 @@ impl<T: DataType> Column<T> {
     }
 
     /// The current row of a required column.
-    fn next(&mut self) -> Parsed<&T::T> {
+    pub(crate) fn next(&mut self) -> Parsed<&T::T> {
         self.value += 1;
         self.values.get(self.value - 1).ok_or_else(|| damaged("a value is missing"))
     }
 
     /// The current row of an optional column.
-    fn next_optional(&mut self) -> Parsed<Option<&T::T>> {
+    pub(crate) fn next_optional(&mut self) -> Parsed<Option<&T::T>> {
         self.level += 1;
         match self.defined.get(self.level - 1) {
             Some(0) => Ok(None),
@@ -501,7 +505,8 @@ impl Group {
     }
 }
 
-fn write_column<T: DataType, W: Write + Send>(
+/// Writes the next column of a group of rows.
+pub(crate) fn write_column<T: DataType, W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     values: &[T::T],
     defined: Option<&[i16]>,
