@@ -82,9 +82,18 @@ impl Terminal {
 
     /// Waits until the program has said something.
     fn wait_for(&mut self, words: &str) {
+        self.wait(words, |text| text.contains(words));
+    }
+
+    /// Waits until the program has asked something, and is ready for the answer.
+    fn is_asked(&mut self, words: &str) {
+        self.wait(words, |text| text.ends_with('>') && text.contains(words));
+    }
+
+    fn wait(&mut self, words: &str, is_said: impl Fn(&str) -> bool) {
         let end = Instant::now() + Duration::from_secs(60);
         // Sentences are broken where a line ends.
-        while !unbroken(&self.text()).contains(words) {
+        while !is_said(&unbroken(&self.text())) {
             let left = end.saturating_duration_since(Instant::now());
             match self.screen.recv_timeout(left) {
                 Ok(chunk) => self.seen.extend(chunk),
@@ -263,15 +272,15 @@ fn progress_has_its_rate_and_the_time_left_and_goes_away() {
 fn init_asks_one_sentence_each_says_what_is_wrong_and_writes_over_nothing() {
     let folder = folder();
     let mut terminal = Terminal::run(&folder, 80, &["init", "--users", "2000"], &[]);
-    terminal.wait_for("What is the traffic");
+    terminal.is_asked("What is the traffic");
     terminal.types("chats");
-    terminal.wait_for("did you mean `chat`?");
+    terminal.is_asked("did you mean `chat`? What is");
     terminal.types("");
-    terminal.wait_for("How often does a conversation start");
+    terminal.is_asked("How often does a conversation start");
     terminal.types("40/min");
-    terminal.wait_for("[6000]");
+    terminal.is_asked("[6000]");
     terminal.types("4500");
-    terminal.wait_for("How many messages");
+    terminal.is_asked("How many messages");
     for question in [
         "tokens is a message",
         "tokens is an answer",
@@ -281,12 +290,12 @@ fn init_asks_one_sentence_each_says_what_is_wrong_and_writes_over_nothing() {
         "prompt_cache_key",
     ] {
         terminal.types("");
-        terminal.wait_for(question);
+        terminal.is_asked(question);
     }
     terminal.types("");
-    terminal.wait_for("[chat.toml]");
+    terminal.is_asked("[chat.toml]");
     terminal.types("s.toml");
-    terminal.wait_for("is there already");
+    terminal.is_asked("with --force Which file");
     terminal.types("mine.toml");
     let (code, text) = terminal.end();
     assert_eq!(code, 0, "{text}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
-use crate::cli::output::{Field, Format, Table, sentences};
+use crate::cli::output::{Field, Format, Table, console_width, sentences};
 use crate::cli::sweep::short_names;
 use crate::error::Result;
 use crate::experiment::choices::Choice;
@@ -49,9 +49,11 @@ pub fn what_became(rows: &[&Row]) -> Option<String> {
     let all = [("read from the cache".to_string(), mean("cached_tokens"))].into_iter().chain(lost);
     let some: Vec<_> = all.filter(|(_, tokens)| *tokens > 0.0).collect();
     let names = some.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    // Beside it stand the names, a share and some room.
+    let widest = console_width().map_or(WIDEST, |width| width.saturating_sub(names + 14).clamp(8, WIDEST));
     let line = |(name, tokens): &(String, f64)| {
         let share = tokens / prompts;
-        format!(" {name:names$}  {:5.1} %  {}\n", share * 100.0, bar(share * WIDEST as f64))
+        format!(" {name:names$}  {:5.1} %  {}\n", share * 100.0, bar(share * widest as f64))
     };
     Some(format!(
         "Of all prompt tokens, uncached ones by cause:\n{}",
