@@ -1211,7 +1211,7 @@ fn keys_of(value: &Value, keys: &mut std::collections::BTreeSet<String>) {
 #[test]
 fn every_key_of_every_answer_is_documented() {
     let own = |file: &str| format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
-    let documented = fs::read_to_string(own("docs/output.md")).unwrap();
+    let documented = fs::read_to_string(own("results/output.md")).unwrap();
     let log = own("scenarios/logs/support.jsonl.gz");
     let cells = own("scenarios/observations/azure-study-cells.csv");
     let ttft = own("scenarios/observations/openai-cookbook-ttft.csv");
@@ -1248,7 +1248,7 @@ fn every_key_of_every_answer_is_documented() {
             let name = key.strip_suffix("_ci95").unwrap_or(key);
             assert!(
                 documented.contains(&format!("`{name}`")),
-                "`{name}` of {args:?} is not in docs/output.md"
+                "`{name}` of {args:?} is not in results/output.md"
             );
         }
     }
