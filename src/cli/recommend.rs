@@ -117,9 +117,9 @@ impl Shared for Recommend {
         let card = recommend(loaded, question, desk, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
-        });
+        })?;
         bar.finish_and_clear();
-        card
+        Ok(card)
     }
 
     fn tell(&self, Asked { loaded, .. }: &Asked, card: &Card) -> Result<()> {

@@ -84,9 +84,9 @@ impl Shared for Sensitivity {
         let screened = screen(&screening, desk, |done, runs| {
             bar.set_length(runs as u64);
             bar.set_position(done as u64);
-        });
+        })?;
         bar.finish_and_clear();
-        screened
+        Ok(screened)
     }
 
     fn tell(&self, asked: &Question, screened: &Screened) -> Result<()> {
