@@ -90,7 +90,7 @@ pub(super) fn play(
     let first = if log.is_none() && trace.is_none() {
         replicate_unwatched(loaded, 0)?
     } else {
-        replicate_requests(loaded, 0, |outcome, request, tree| {
+        replicate_requests(loaded, 0, &mut |outcome, request, tree| {
             if let Some(log) = &mut log {
                 log.write(outcome);
             }
