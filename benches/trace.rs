@@ -35,7 +35,7 @@ fn write(path: &Path) {
     ];
     let study = Loaded::from_text("study", "study", STUDY, Path::new(""), &changes).expect("it is shipped");
     let mut trace = TraceLog::create(path, &study).expect("the folder is there");
-    replicate_requests(&study, 0, |outcome, request, tree| trace.write(outcome.arrival, request, tree))
+    replicate_requests(&study, 0, &mut |outcome, request, tree| trace.write(outcome.arrival, request, tree))
         .expect("generated traffic cannot fail");
     trace.finish().expect("there is room");
 }

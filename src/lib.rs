@@ -10,8 +10,8 @@
 //! * [`provider`] is what the user cannot change and does not fully know: routing, stores, lifetimes, queues,
 //!   prices. Every number of a profile says how sure it is.
 //! * [`simulation`] is the corridor between them: one event queue, one clock, one outcome for each request.
-//! * [`experiment`] asks the questions and writes the answers; [`input`] is the doorway for recorded traffic;
-//!   [`cli`] is the command line.
+//! * [`experiment`] asks the questions and writes the answers, and [`report`] draws them; [`input`] is the doorway for
+//!   recorded traffic; [`cli`] is the command line.
 //!
 //! A module imports only from those above it in the list below, which is also the order to read them in.
 //!
@@ -68,4 +68,5 @@ pub mod input;
 pub mod client;
 pub mod simulation;
 pub mod experiment;
+pub mod report;
 pub mod cli;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Common;
 use crate::cli::logged::Logged;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, sentences, talk, value_json};
+use crate::cli::report::{Reported, write_report};
 use crate::cli::shard::{self, Sharding, Shared, digest};
 use crate::error::{Error, Result};
 use crate::experiment::desk::Desk;
@@ -19,6 +20,7 @@ use crate::experiment::point::LEAST_REPLICATIONS;
 use crate::experiment::rivals::free;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::tables::plain;
+use crate::report::about::About;
 use crate::units::round_to;
 
 /// Fit the provider's unknown numbers to observations, and rank rival hypotheses
@@ -59,6 +61,8 @@ pub struct Fit {
     out: Option<PathBuf>,
     #[command(flatten)]
     sharding: Sharding,
+    #[command(flatten)]
+    pub(super) reported: Reported,
     #[command(flatten)]
     common: Common,
 }
@@ -107,14 +111,24 @@ impl Shared for Fit {
     }
 
     fn tell(&self, Asked { loaded, observations, .. }: &Asked, answer: &Answer) -> Result<()> {
-        if let Some(folder) = &self.out {
+        let default =
+            self.reported.report.then(|| PathBuf::from("results").join(format!("fit-{}", loaded.name)));
+        let folder = self.out.as_ref().or(default.as_ref());
+        if let Some(folder) = folder {
             fitted::write(answer, loaded, &observations.files.join(", "), folder)?;
         }
         self.say(answer)?;
-        if let Some(folder) = self.out.as_ref().filter(|_| !self.common.quiet) {
+        if let Some(folder) = folder.filter(|_| !self.common.quiet) {
             talk(&format!("written to {}", folder.display()));
         }
-        Ok(())
+        match folder.filter(|_| self.reported.report) {
+            Some(folder) => {
+                let about = About::new("fit", &self.reported.command(), loaded)?;
+                let seeds = self.common.seeds.unwrap_or(REPLICATIONS);
+                write_report(About { seeds, ..about }, folder, self.common.quiet)
+            }
+            None => Ok(()),
+        }
     }
 }
 

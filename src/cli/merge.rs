@@ -63,7 +63,12 @@ impl Merge {
         words.extend(self.out.iter().flat_map(|out| ["--out".to_string(), out.display().to_string()]));
         words.extend(self.format.iter().flat_map(|format| ["--format".to_string(), format.word()]));
         words.extend(self.quiet.then(|| "--quiet".to_string()));
-        Cli::try_parse_from(words).map(|cli| cli.verb).map_err(|_| no_parts(parts))
+        let mut verb = Cli::try_parse_from(words).map(|cli| cli.verb).map_err(|_| no_parts(parts))?;
+        // A report says how the whole is made again, not how its parts were put together.
+        if let Some(reported) = verb.reported() {
+            reported.given = Some(parts.command()?.to_vec());
+        }
+        Ok(verb)
     }
 
     fn say_missing(&self, parts: Parts, shards: u32) -> Result<()> {

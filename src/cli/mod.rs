@@ -15,6 +15,7 @@ mod progress;
 mod recommend;
 mod recommend_json;
 mod replay;
+mod report;
 mod run;
 mod schema;
 mod sensitivity;
@@ -59,6 +60,7 @@ On many machines:
   merge        Put the parts of a sharded run together, or say which are missing
 
 Show and set up:
+  report       Draw a folder of results: charts, and one page to filter them in
   list         Providers, scenarios, and the paths that can be set or swept
   init         Write a commented scenario, by a few questions or flags
   schema       JSON Schema of scenarios and profiles, for editors
@@ -93,6 +95,7 @@ enum Verb {
     Anonymize(anonymize::Anonymize),
     Convert(convert::Convert),
     Merge(merge::Merge),
+    Report(report::Report),
     List(list::List),
     Init(init::Init),
     Schema(schema::Schema),
@@ -108,6 +111,16 @@ enum Verdict {
 }
 
 impl Verb {
+    /// The flags for a report, of verbs that can be played in parts.
+    fn reported(&mut self) -> Option<&mut report::Reported> {
+        match self {
+            Self::Sweep(sweep) => Some(&mut sweep.reported),
+            Self::Recommend(recommend) => Some(&mut recommend.reported),
+            Self::Fit(fit) => Some(&mut fit.reported),
+            _ => None,
+        }
+    }
+
     fn answer(&self) -> Result<Verdict> {
         match self {
             Self::Run(run) => run.answer(),
@@ -121,6 +134,7 @@ impl Verb {
             Self::Anonymize(anonymize) => anonymize.answer(),
             Self::Convert(convert) => convert.answer(),
             Self::Merge(merge) => merge.answer(),
+            Self::Report(report) => report.answer(),
             Self::List(list) => list.answer(),
             Self::Init(init) => init.answer(),
             Self::Schema(schema) => schema.answer(),

@@ -7,6 +7,7 @@ use toml::{Table as TomlTable, Value};
 
 use crate::cli::output::{Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk};
 use crate::cli::replay::Described;
+use crate::cli::report::{Reported, write_report};
 use crate::cli::shard::{self, Sharding, Shared, digest, metrics};
 use crate::cli::sparkline::along_choices;
 use crate::cli::{Common, from_here, recommend_json, refuse_to_replace};
@@ -23,6 +24,7 @@ use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::tables::{plain, word};
 use crate::experiment::{ensemble, preflight, results};
+use crate::report::about::About;
 use crate::units::Span;
 
 /// Say what a client should do, and what it costs if the provider is not what it seems
@@ -73,6 +75,8 @@ pub struct Recommend {
     /// --shard, the part
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) reported: Reported,
     /// A shipped provider profile, or the path of a profile file
     #[arg(long, value_name = "PROFILE")]
     provider: Option<String>,
@@ -133,7 +137,9 @@ impl Shared for Recommend {
             });
             format!("{words}\n\n{}{regrets}", shown(&choices_table(card)))
         };
-        if let Some(folder) = &self.out {
+        let default =
+            self.reported.report.then(|| PathBuf::from("results").join(format!("recommend-{}", loaded.name)));
+        if let Some(folder) = self.out.as_ref().or(default.as_ref()) {
             results::prepare_folder(folder)?;
             let write = |name: &str, text: String| {
                 results::write_file(&folder.join(name), |out| out.write_all(text.as_bytes()))
@@ -141,6 +147,10 @@ impl Shared for Recommend {
             write("card.txt", in_full(Table::text))?;
             write("choices.csv", plain_table(card).render(Format::Csv))?;
             save(card, loaded, &folder.join("recommended.toml"))?;
+            if self.reported.report {
+                let about = About::new("recommend", &self.reported.command(), loaded)?;
+                write_report(about, folder, self.common.quiet)?;
+            }
         }
         match self.common.format() {
             Format::Table => print(&shown(card, &words)),

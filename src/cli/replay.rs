@@ -9,12 +9,14 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use rustc_hash::FxHashMap;
 
 use crate::cli::logged::{Logged, contracts, stranger_words};
+use crate::cli::report::{ReportedInto, write_variants};
 use crate::cli::run::{Logs, play, print_table, skipped_words};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
+use crate::experiment::sweep::{Outline, Rows};
 use crate::experiment::what_if::{self, Validation, Variant, WhatIf};
 use crate::input::calls::{Calls, LogKind};
 use crate::input::log::Log;
@@ -53,6 +55,8 @@ pub struct Replay {
     #[arg(long, value_name = "OUT.csv")]
     requests: Option<PathBuf>,
     #[command(flatten)]
+    reported: ReportedInto,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -87,10 +91,13 @@ impl Replay {
             }
         })?;
         if what_ifs.is_empty() {
-            return print_table(&self.common, &loaded, &reports);
+            print_table(&self.common, &loaded, &reports)?;
         }
         let rows = reports.into_iter().map(|report| report.row).collect();
         let actual = Variant { what_if: WhatIf::actual(), loaded, rows };
+        if what_ifs.is_empty() {
+            return self.report(&[actual]);
+        }
         self.say(LogKind::Trace, None, actual, what_ifs, others)
     }
 
@@ -136,7 +143,20 @@ impl Replay {
             variants.push(what_if::play(what_if.clone(), loaded, &FxHashMap::default())?.0);
         }
         let answer = Answer { file: &self.trace, form: kind.name(), validation, variants };
-        answer.print(self.common.format(), self.common.quiet)
+        answer.print(self.common.format(), self.common.quiet)?;
+        self.report(&answer.variants)
+    }
+
+    /// Writes the variants as a sweep over what was asked, each compared with what was sent.
+    fn report(&self, variants: &[Variant]) -> Result<()> {
+        let name = Path::new(&self.trace).file_stem().map_or("trace".into(), |stem| stem.to_string_lossy());
+        let Some(folder) = self.reported.folder("replay", &name) else { return Ok(()) };
+        let loaded = &variants[0].loaded;
+        let names = variants.iter().map(|variant| variant.what_if.name.as_str().into()).collect();
+        let outline = Outline::listed(loaded, Some(("what_if", names)));
+        let rows = Rows(variants.iter().map(|variant| variant.rows.clone()).collect());
+        let loadeds: Vec<_> = variants.iter().map(|variant| &variant.loaded).collect();
+        write_variants("replay", &outline, &rows, &loadeds, &folder, self.common.quiet)
     }
 
     /// The trace as a scenario.

@@ -6,6 +6,7 @@ use clap::Args;
 use rayon::prelude::*;
 
 use crate::cli::output::{Field, Format, Table, print, progress_bar};
+use crate::cli::report::{ReportedInto, write_variants};
 use crate::cli::sparkline::what_became;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::experiment::requests::RequestLog;
 use crate::experiment::run::{Report, replicate_requests, replicate_unwatched};
 use crate::experiment::sample::half_width;
 use crate::experiment::scenario::Loaded;
+use crate::experiment::sweep::{Outline, Rows};
 use crate::experiment::trace_log::TraceLog;
 
 /// Play one scenario and print its numbers with their 95 % intervals
@@ -28,6 +30,8 @@ pub struct Run {
     /// Write the requests of the first replication as a trace for `replay`: .parquet, .jsonl or .jsonl.gz
     #[arg(long, value_name = "OUT")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    reported: ReportedInto,
     #[command(flatten)]
     common: Common,
 }
@@ -44,7 +48,11 @@ impl Run {
             self.common.warn(&skipped_words(&report.skipped));
             Ok(())
         })?;
-        print_table(&self.common, &loaded, &reports)
+        print_table(&self.common, &loaded, &reports)?;
+        let Some(folder) = self.reported.folder("run", &loaded.name) else { return Ok(()) };
+        let rows = Rows(vec![reports.into_iter().map(|report| report.row).collect()]);
+        let outline = Outline::listed(&loaded, None);
+        write_variants("run", &outline, &rows, &[&loaded], &folder, self.common.quiet)
     }
 }
 
@@ -90,7 +98,7 @@ pub(super) fn play(
     let first = if log.is_none() && trace.is_none() {
         replicate_unwatched(loaded, 0)?
     } else {
-        replicate_requests(loaded, 0, |outcome, request, tree| {
+        replicate_requests(loaded, 0, &mut |outcome, request, tree| {
             if let Some(log) = &mut log {
                 log.write(outcome);
             }

@@ -63,9 +63,9 @@ fn array_index() -> Result<u32> {
     value.parse().map_err(|_| Error::input(name, format!("`{value}` is no number of a task from 0 on")))
 }
 
-/// The command of this process, without what makes it a part of one.
-fn command() -> Vec<String> {
-    let mut arguments = std::env::args().skip(1);
+/// The command of this process, without what makes it a part of one, and where and how its answer appears.
+pub fn command() -> Vec<String> {
+    let mut arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let mut command = Vec::new();
     while let Some(argument) = arguments.next() {
         if OF_A_PART.contains(&argument.as_str()) {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
 use crate::cli::output::{Field, Format, Table, console_width, sentences};
-use crate::cli::sweep::short_names;
 use crate::error::Result;
 use crate::experiment::choices::Choice;
 use crate::experiment::metrics::{Row, summarize};
@@ -13,6 +12,7 @@ use crate::experiment::recommend::Card;
 use crate::experiment::statistics::Estimate;
 use crate::experiment::sweep::{CellRows, Outline};
 use crate::experiment::tables::plain;
+use crate::experiment::tables::short_names;
 use crate::simulation::outcome::Cause;
 use crate::units::{Rate, Span};
 

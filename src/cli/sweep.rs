@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::cli::Common;
 use crate::cli::output::{Field, Format, Table, print, progress_bar, talk};
+use crate::cli::report::{Reported, write_report};
 use crate::cli::run::skipped_words;
 use crate::cli::shard::{PartFile, Sharding, metrics};
 use crate::cli::sparkline::along_axis;
@@ -22,8 +23,10 @@ use crate::experiment::play::Effort;
 use crate::experiment::preflight;
 use crate::experiment::shard::Shard;
 use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
-use crate::experiment::tables::plain;
+use crate::experiment::tables::{plain, short_names};
 use crate::experiment::unknown_lifetime;
+use crate::report::about::About;
+use crate::report::inside;
 
 /// Play every variant of a scenario, with every seed, and write CSVs of hit ratio and latency
 #[derive(Debug, Args)]
@@ -38,6 +41,8 @@ pub struct Sweep {
     resume: bool,
     #[command(flatten)]
     sharding: Sharding,
+    #[command(flatten)]
+    pub(super) reported: Reported,
     #[command(flatten)]
     common: Common,
 }
@@ -79,7 +84,7 @@ impl Sweep {
         folder.finish(&rows)?;
         self.print(&plan.outline, &rows)?;
         self.say_written(&plan.outline, &format!(" in {effort}"), &path);
-        Ok(())
+        self.report(&plan.outline, &rows, &path)
     }
 
     /// Plays a shard's share, and writes it as a part.
@@ -126,7 +131,16 @@ impl Sweep {
             self.print(&outline, &rows)?;
         }
         self.say_written(&outline, &format!(" from {} parts", parts.files.len()), &path);
-        Ok(())
+        self.report(&outline, &rows, &path)
+    }
+
+    /// Writes a report of what stands in the folder, if one is wanted.
+    fn report(&self, outline: &Outline, rows: &dyn CellRows, path: &Path) -> Result<()> {
+        if !self.reported.report {
+            return Ok(());
+        }
+        inside::write(&inside::picks(outline, rows)?, path)?;
+        write_report(About::new("sweep", &self.reported.command(), &outline.base)?, path, self.common.quiet)
     }
 
     fn folder(&self, outline: &Outline) -> PathBuf {
@@ -280,30 +294,4 @@ fn line(outline: &Outline, rows: &dyn CellRows, cell: usize, rare: &[&str]) -> R
         line.push(Field::Estimate(paired_difference(&of_cell, &of_baseline, "token_hit_ratio"), 4));
     }
     Ok(line)
-}
-
-/// The last keys of the paths, as many as tell them apart: the rest is noise in a table.
-pub(super) fn short_names(axes: &[String]) -> Vec<String> {
-    let last = |axis: &str, keys: usize| {
-        let all: Vec<_> = axis.split('.').collect();
-        all[all.len().saturating_sub(keys)..].join(".")
-    };
-    let name = |axis: &String| {
-        let unique =
-            |keys: &usize| axes.iter().filter(|other| last(other, *keys) == last(axis, *keys)).count() == 1;
-        (1..8).find(unique).map_or(axis.clone(), |keys| last(axis, keys))
-    };
-    axes.iter().map(name).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_axes_are_as_short_as_they_can_be() {
-        let axes =
-            ["client.workload.a.key.buckets", "client.workload.b.key.buckets", "provider.routing.rule"];
-        assert_eq!(short_names(&axes.map(String::from)), ["a.key.buckets", "b.key.buckets", "rule"]);
-    }
 }

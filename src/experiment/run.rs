@@ -57,11 +57,12 @@ impl<F: FnMut(&Outcome)> Observer for Counting<F> {
     }
 }
 
-/// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in.
+/// Like [`replicate`], and shows the requests behind the outcomes too, with the tree that their prompts stand in. (Compiled
+/// once, for whoever looks so closely.)
 pub fn replicate_requests(
     loaded: &Loaded,
     replication: u32,
-    mut observe: impl FnMut(&Outcome, &Request, &PrefixTree),
+    observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree),
 ) -> Result<Report> {
     let mut simulation = simulation(loaded, replication)?;
     let mut parts = metrics(loaded);

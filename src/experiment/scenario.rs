@@ -232,6 +232,11 @@ impl Loaded {
         self.document.line(path)
     }
 
+    /// The value that the scenario itself, or something laid over it, has at a path.
+    pub fn written(&self, path: &KeyPath) -> Option<&Value> {
+        self.document.get(path)
+    }
+
     /// A digest of everything the results follow from: the scenario's values and the bytes of its traces.
     pub fn fingerprint(&self) -> Result<u64> {
         let text = serde_json::to_string(&self.scenario).map_err(|error| Error::input(&self.name, error))?;

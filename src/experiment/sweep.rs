@@ -111,6 +111,32 @@ impl Outline {
         }
     }
 
+    /// Variants that were played otherwise than by a sweep, to be written as one: a cell for each of the values under a name,
+    /// all compared with the first; or one cell alone. (What the values mean no scenario says: no cell can be made of them.)
+    pub fn listed(base: &Loaded, values: Option<(&str, Vec<Value>)>) -> Self {
+        let paths: Vec<_> =
+            values.map(|(name, values)| (KeyPath::from_iter([name]), values)).into_iter().collect();
+        Self {
+            axes: paths.iter().map(|(path, _)| path.to_string()).collect(),
+            seeds: base.scenario.seeds,
+            name: base.name.clone(),
+            base: base.clone(),
+            baseline: (!paths.is_empty()).then(|| vec![Some(0)]),
+            paths,
+        }
+    }
+
+    /// The cell whose values are those that the scenario itself has, by its profile and by default too, if there is one.
+    pub fn as_written(&self) -> Option<usize> {
+        let resolved = Value::try_from(&self.base.scenario).ok();
+        let place = |(axis, (path, values)): (usize, &(KeyPath, Vec<Value>))| {
+            let by_default = || path.keys().iter().try_fold(resolved.as_ref()?, |value, key| value.get(key));
+            let own = self.base.written(path).or_else(by_default)?;
+            Some(values.iter().position(|value| value == own)? * self.stride(axis))
+        };
+        self.paths.iter().enumerate().map(place).sum()
+    }
+
     /// Number of cells.
     pub fn cells(&self) -> usize {
         self.paths.iter().map(|(_, values)| values.len()).product()

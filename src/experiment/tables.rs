@@ -54,6 +54,20 @@ pub fn word(choice: &impl serde::Serialize) -> String {
     Value::try_from(choice).map_or(String::new(), |value| plain(&value))
 }
 
+/// The last keys of the paths, as many as tell them apart: the rest is noise in a table or a chart.
+pub fn short_names(paths: &[String]) -> Vec<String> {
+    let last = |path: &str, keys: usize| {
+        let all: Vec<_> = path.split('.').collect();
+        all[all.len().saturating_sub(keys)..].join(".")
+    };
+    let name = |path: &String| {
+        let unique =
+            |keys: &usize| paths.iter().filter(|other| last(other, *keys) == last(path, *keys)).count() == 1;
+        (1..8).find(unique).map_or(path.clone(), |keys| last(path, keys))
+    };
+    paths.iter().map(name).collect()
+}
+
 /// One row for each cell and seed.
 fn write_cells(outline: &Outline, rows: &dyn CellRows, path: &Path) -> Result<()> {
     let mut header = vec!["cell".to_string()];
@@ -90,8 +104,8 @@ fn write_summary(outline: &Outline, rows: &dyn CellRows, path: &Path) -> Result<
     let line = |index: usize| {
         let mut line = vec![index.to_string()];
         line.extend(outline.values(index).iter().map(plain));
-        line.push(outline.seeds.to_string());
         let of_cell = rows.of_cell(index)?;
+        line.push(of_cell.len().to_string());
         let of_cell: Vec<_> = of_cell.iter().collect();
         for column in COLUMNS {
             line.extend(estimate_fields(summarize(&of_cell, column.name)));
@@ -218,5 +232,17 @@ impl<'a> Keys<'a> {
         let keys = [retention.to_string(), client.key.buckets.to_string()];
         self.known.insert(positions, keys.clone());
         Ok(keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_axes_are_as_short_as_they_can_be() {
+        let axes =
+            ["client.workload.a.key.buckets", "client.workload.b.key.buckets", "provider.routing.rule"];
+        assert_eq!(short_names(&axes.map(String::from)), ["a.key.buckets", "b.key.buckets", "rule"]);
     }
 }

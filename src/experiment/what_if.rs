@@ -288,7 +288,7 @@ pub fn play(what_if: WhatIf, loaded: Loaded, logged: &Logged) -> Result<(Variant
     let seeds: Vec<_> = (0..loaded.scenario.seeds).collect();
     let played = seeds.par_iter().map(|seed| {
         let mut compared = Validation::default();
-        let report = replicate_requests(&loaded, *seed, |outcome, _, _| {
+        let report = replicate_requests(&loaded, *seed, &mut |outcome, _, _| {
             if let Some((line, cached)) = logged.get(&outcome.line) {
                 compared.compare(*line, *cached, outcome);
             }
