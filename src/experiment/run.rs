@@ -12,9 +12,10 @@ use crate::prompt::PrefixTree;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
-use crate::simulation::engine::{Observer, Regime, Simulation};
+use crate::simulation::engine::{Observer, Simulation};
 use crate::simulation::lifetimes::Lifetimes;
 use crate::simulation::outcome::Outcome;
+use crate::simulation::regime::Regime;
 use crate::units::{SimTime, Span};
 
 /// What a replication gives beside the outcomes it showed.

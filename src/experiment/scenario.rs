@@ -19,7 +19,7 @@ use crate::input::trace::Record;
 use crate::provider::profile::{Profile, Provider};
 use crate::provider::routing::{MOST_MACHINES, Overflow, Routing, Rule};
 use crate::random::{SpanDistribution, digest, fold};
-use crate::simulation::engine::Terms;
+use crate::simulation::regime::Terms;
 use crate::units::Span;
 
 /// A scenario file's content, complete and checked.

@@ -1,11 +1,13 @@
 //! The corridor between client and provider: one event queue, one clock, one outcome for each request.
 //!
 //! Reading order: an [`outcome`] is what happened to one request, [`attribution`] why its uncached tokens were
-//! uncached, the [`agenda`] what comes next, and [`engine`] the loop that makes it happen; [`lifetimes`] is the same loop under many lifetimes at once.
+//! uncached, the [`agenda`] what comes next, a [`regime`] the provider's side, and [`engine`] the loop that makes it happen;
+//! [`lifetimes`] is the same loop under many lifetimes at once.
 
 pub mod outcome;
 pub mod attribution;
 pub mod agenda;
+pub mod regime;
 pub mod engine;
 pub mod lifetimes;
 #[cfg(test)]
