@@ -6,13 +6,12 @@ use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::layout::printable;
 use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
 use crate::cli::output::{Format, Printed, Table, colored, print, sentences, talk};
 use crate::cli::replay::Described;
 use crate::cli::run::skipped_words;
 use crate::cli::{SHIPPED, Verdict, load};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::experiment::check::finding::Finding;
 use crate::experiment::check::{Checker, Options, Source, scenario};
 use crate::experiment::rule::{Rule, Severity};

@@ -201,7 +201,8 @@ impl Init {
             }
         }
         if !self.quiet {
-            talk(&format!("{words}\nNext: cachecast run {}", out.display()));
+            talk(&words);
+            talk(&format!("Next: cachecast run {}", out.display()));
         }
         Ok(())
     }

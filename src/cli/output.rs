@@ -7,9 +7,9 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, presets};
 
-use crate::cli::layout::{Sheet, paragraphs, printable};
+use crate::cli::layout::{Sheet, paragraphs};
 use crate::cli::progress::Progress;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
 use crate::units::round_to;
@@ -222,12 +222,13 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says a line on stderr. Nobody need listen.
+/// Says a line on stderr. Nobody need listen. Names in it are what their authors made them: nothing of them commands the
+/// terminal, or passes for a line of its own.
 pub fn talk(line: &str) {
     let signs = [("error: ", AnsiColor::Red), ("warning: ", AnsiColor::Yellow)];
     let is_colored = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     let sign = signs.iter().find(|(sign, _)| is_colored && line.starts_with(sign));
-    let line = paragraphs(line, width_of(std::io::stderr()));
+    let line = paragraphs(&printable(line), width_of(std::io::stderr()));
     let line = match sign {
         Some((sign, color)) => {
             painted(sign, color.on_default().bold()) + line.strip_prefix(sign).unwrap_or_default()
@@ -235,6 +236,16 @@ pub fn talk(line: &str) {
         None => line,
     };
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says an answer's lines on stderr.
+pub fn talk_lines(text: &str) {
+    text.split('\n').for_each(talk);
+}
+
+/// Lines of text, with what would command a terminal as text, too.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// How far a verb is, on stderr.
@@ -264,7 +275,7 @@ pub fn colored(word: &str, color: AnsiColor) -> String {
 
 /// Sentences for a person, broken between words where stdout is a terminal.
 pub fn sentences(text: &str) -> String {
-    paragraphs(text, console_width())
+    paragraphs(&printable_lines(text), console_width())
 }
 
 /// Columns of the terminal, if stdout is one.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::{Table as TomlTable, Value};
 
-use crate::cli::output::{Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk};
+use crate::cli::output::{
+    Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk, talk_lines,
+};
 use crate::cli::replay::Described;
 use crate::cli::report::{Reported, write_report};
 use crate::cli::shard::{self, Sharding, Shared, digest, metrics};
@@ -158,7 +160,7 @@ impl Shared for Recommend {
             Format::Json => print(&format!("{:#}\n", recommend_json::of(card, loaded, &plain_table(card)))),
             Format::Csv => {
                 if !self.common.quiet {
-                    talk(&words);
+                    talk_lines(&words);
                 }
                 plain_table(card).print(Format::Csv)
             }
