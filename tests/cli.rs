@@ -954,6 +954,18 @@ fn a_sweep_over_other_things_writes_its_two_files_into_results() {
 }
 
 #[test]
+fn an_axis_that_is_called_like_a_metric_has_a_column_of_its_own() {
+    let axis = "[[sweep.axis]]\npath = 'provider.routing.overflow'\nvalues = ['cascade', 'none']\n";
+    let case = Case::new().file("s.toml", SCENARIO.replace("seeds = 2", "seeds = 1") + axis);
+    let said = case.run(&and(&sweep_into("o"), &["--quiet"]));
+    assert_eq!(column(said.answered(), "routing.overflow"), ["cascade", "none", "cascade", "none"]);
+    assert!(column(said.answered(), "overflow").iter().all(|share| share.parse::<f64>().is_ok()), "{said:?}");
+    let said = case.run(&and(&sweep_into("o"), &["--quiet", "--format", "json"]));
+    let rows: Vec<Map<String, Value>> = serde_json::from_str(said.answered()).unwrap();
+    assert!(rows[0]["routing.overflow"] == "cascade" && rows[0]["overflow"].is_number(), "{said:?}");
+}
+
+#[test]
 fn a_finished_sweep_replaces_its_files_and_leaves_others() {
     let case = Case::new().scenario().file("out/cells.csv", "old").file("out/mine", "old");
     let case = case.file("out/unfinished.csv", "old");

@@ -104,19 +104,37 @@ pub struct Table {
     /// The rows.
     pub rows: Vec<Vec<Field>>,
     /// Columns that a narrow terminal can do without, the first ones first.
-    spare: Vec<String>,
+    spare: Vec<usize>,
+    /// What a person reads in place of a column's name.
+    titles: Vec<(usize, String)>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), spare: Vec::new() }
+        Self { header: header.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Names the columns that a narrow terminal can do without, the first ones first.
-    pub fn spare<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.spare = names.into_iter().map(Into::into).collect();
+    /// Names the columns that a narrow terminal can do without, the first ones first. (What a user named comes before
+    /// what is measured: of two columns of a name the last is meant.)
+    pub fn spare<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let column = |name: S| self.header.iter().rposition(|known| known == name.as_ref());
+        self.spare = names.into_iter().filter_map(column).collect();
         self
+    }
+
+    /// Gives a column, where it is there, another heading for a person; programs find it by its name.
+    pub fn titled(mut self, name: &str, title: &str) -> Self {
+        let column = self.header.iter().rposition(|known| known == name);
+        self.titles.extend(column.map(|column| (column, title.to_string())));
+        self
+    }
+
+    /// The headings that a person reads.
+    fn headings(&self) -> Vec<String> {
+        let mut headings = self.header.clone();
+        self.titles.iter().for_each(|(column, title)| headings[*column].clone_from(title));
+        headings
     }
 
     /// Adds a row.
@@ -179,12 +197,11 @@ impl Table {
     /// For a person: the words of a name stand apart, so that a narrow column breaks between them.
     fn sheet(&self) -> Sheet {
         let fields = |row: &Vec<Field>| row.iter().map(|field| printable(&field.shown())).collect();
-        let column = |name: &String| self.header.iter().position(|known| known == name);
         Sheet {
-            header: self.header.iter().map(|name| printable(&name.replace('_', " "))).collect(),
+            header: self.headings().iter().map(|name| printable(&name.replace('_', " "))).collect(),
             rows: self.rows.iter().map(fields).collect(),
             numeric: (0..self.header.len()).map(|column| self.is_numeric(column)).collect(),
-            spare: self.spare.iter().filter_map(column).collect(),
+            spare: self.spare.clone(),
         }
     }
 
@@ -200,7 +217,7 @@ impl Table {
         table.load_style(presets::ASCII_MARKDOWN);
         // A bar inside a cell would end it.
         let safe = |text: &str| printable(text).replace('|', "\\|");
-        table.set_header(self.header.iter().map(|name| safe(name)));
+        table.set_header(self.headings().iter().map(|name| safe(name)));
         for row in &self.rows {
             table.add_row(row.iter().map(|field| safe(&field.shown())));
         }
