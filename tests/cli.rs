@@ -655,6 +655,24 @@ fn wrong_flags_are_named_with_what_would_be_right() {
 }
 
 #[test]
+fn costs_at_relative_prices_are_not_headed_as_usd() {
+    let case = Case::new().scenario();
+    let sweep = |more: &[&str]| case.run(&and(&sweep_into("o"), &and(&["--quiet", "--seeds", "1"], more)));
+    for (profile, retention, heading) in
+        [("openai-classic", "in_memory", "cost_usd"), ("xai", "server", "cost_units")]
+    {
+        let profile = format!("provider.profile={profile}");
+        let retention = format!("client.retention={retention}");
+        let flags = ["--set", &profile, "--set", &retention];
+        let shown = sweep(&and(&flags, &["--format", "markdown"]));
+        assert!(shown.answered().lines().next().unwrap().contains(heading), "{shown:?}");
+        // A program finds the column by its name.
+        let plain = sweep(&and(&flags, &["--format", "csv"]));
+        assert_eq!(column(plain.answered(), "cost_usd").len(), 2);
+    }
+}
+
+#[test]
 fn wrong_questions_are_named_with_what_would_be_right() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--objective", "price"], &["--objective: `price` is no metric: write cost,"]),

@@ -15,7 +15,7 @@ use crate::cli::sparkline::along_choices;
 use crate::cli::{Common, from_here, recommend_json, refuse_to_replace};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::choices;
+use crate::experiment::choices::{self, Choice};
 use crate::experiment::desk::Desk;
 use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
@@ -559,6 +559,11 @@ fn choices_table(card: &Card) -> Table {
     let mut table =
         Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)))
             .spare(spare);
+    let has_usd = |choice: &Choice| !preflight::has_relative_prices(&choice.loaded.scenario.provider);
+    if !card.choices.iter().any(has_usd) {
+        let [.., cost] = number_names(card);
+        table = table.titled(&cost, &format!("cost_{}", cost.replace("usd", "units")));
+    }
     for (index, choice) in card.choices.iter().enumerate() {
         let standing = &card.own.standings[index];
         let scaled = |regret: f64| Some(regret * points(card)).filter(|regret| regret.is_finite());

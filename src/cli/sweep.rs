@@ -20,7 +20,7 @@ use crate::experiment::merge::Parts;
 use crate::experiment::metrics::{Row, paired_difference, summarize};
 use crate::experiment::part::Job;
 use crate::experiment::play::Effort;
-use crate::experiment::preflight;
+use crate::experiment::preflight::{self, has_relative_prices};
 use crate::experiment::shard::Shard;
 use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
 use crate::experiment::tables::{plain, short_names_beside};
@@ -278,10 +278,20 @@ fn table(outline: &Outline, rows: &dyn CellRows) -> Result<Table> {
         header.push(GAIN.into());
     }
     let mut table = Table::new(header).spare(SPARE);
+    if is_without_usd(outline) {
+        table = table.titled("cost_usd", "cost_units");
+    }
     for cell in 0..outline.cells() {
         table.row(line(outline, rows, cell, &rare)?);
     }
     Ok(table)
+}
+
+/// Whether no cell's cost is in USD: the prices are relative, and none of the axes chooses others.
+fn is_without_usd(outline: &Outline) -> bool {
+    let has_prices =
+        |path: &String| ["provider.profile", "provider.model"].iter().any(|above| path.starts_with(above));
+    has_relative_prices(&outline.base.scenario.provider) && !outline.axes.iter().any(has_prices)
 }
 
 /// The main numbers of a cell.
