@@ -633,7 +633,8 @@ fn output_that_cannot_be_written_is_named() {
 #[test]
 fn wrong_flags_are_named_with_what_would_be_right() {
     let cases: &[(&str, &[&str])] = &[
-        ("rnu s.toml", &["unrecognized subcommand 'rnu'", "--help"]),
+        ("rnu s.toml", &["unrecognized subcommand 'rnu'", "similar subcommand exists: 'run'", "--help"]),
+        ("frobnicate s.toml", &["unrecognized subcommand 'frobnicate'", "--help"]),
         ("sweeep s.toml", &["'sweeep'", "'sweep'"]),
         ("run", &["<SCENARIO>", "Usage: cachecast run"]),
         ("run s.toml --sets a=1", &["'--sets'", "'--set'"]),
@@ -644,6 +645,7 @@ fn wrong_flags_are_named_with_what_would_be_right() {
         ("replay t.jsonl --block-tokens 0 --time-unit s", &["'--block-tokens <N>'", "1..="]),
         ("replay t.jsonl --block-tokens 9", &["--time-unit <TIME_UNIT>"]),
         ("replay t.jsonl --block-tokens 9 --time-unit min", &["[possible values: ms, s, ns]"]),
+        ("recommend", &["give a scenario or a trace, or --rps, --prefix-tokens and --prompt-tokens"]),
         ("recommend --rps 1.4", &["--prefix-tokens <N>", "--prompt-tokens <N>"]),
         ("recommend s.toml --rps 1.4", &["'[SCENARIO]' cannot be used with '--rps <RPS>'"]),
         ("list models", &["[possible values: providers, scenarios, axes]"]),
@@ -652,6 +654,9 @@ fn wrong_flags_are_named_with_what_would_be_right() {
     for (args, words) in cases {
         case.refuses_usage(&args.split(' ').collect::<Vec<_>>(), words);
     }
+    let help = case.run(&["help", "sweep"]);
+    assert_eq!(help.answered(), case.run(&["sweep", "--help"]).answered());
+    assert_eq!(case.run(&["help"]).answered(), case.run(&["--help"]).answered());
 }
 
 #[test]

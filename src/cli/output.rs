@@ -30,7 +30,7 @@ pub enum Format {
 /// The flags for it, of verbs whose JSON is more than rows.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Printed {
-    /// How to print the answer [default: text on a terminal, csv elsewhere]
+    /// How to print the answer; a table has sentences, too [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The same as --format json

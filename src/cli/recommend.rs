@@ -36,7 +36,7 @@ use crate::units::Span;
 )]
 pub struct Recommend {
     /// A scenario file, the name of a shipped one, or a trace (.jsonl, .jsonl.gz, .parquet)
-    #[arg(required_unless_present = "rps", conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
+    #[arg(conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
     scenario: Option<String>,
     /// Requests a second, all callers together
     #[arg(long, requires_all = ["prefix_tokens", "prompt_tokens"], allow_negative_numbers = true)]
@@ -224,7 +224,7 @@ impl Recommend {
             _ => {
                 return Err(Error::input(
                     "recommend",
-                    "give a scenario, or --rps, --prefix-tokens and --prompt-tokens",
+                    "give a scenario or a trace, or --rps, --prefix-tokens and --prompt-tokens",
                 ));
             }
         };
