@@ -103,7 +103,7 @@ impl Document {
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let syntax_error = |error: toml::de::Error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
-            Error::input(format!("{file}:{line}"), error.message().trim())
+            Error::input(format!("{file}:{line}"), error.message().trim().replace('\n', ": "))
         };
         let table: Table = text.parse().map_err(syntax_error)?;
         let spanned = DeTable::parse(text).map_err(syntax_error)?;

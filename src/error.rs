@@ -39,3 +39,24 @@ impl Error {
 
 /// The result of reading input.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A text without what a terminal would take for a command, or that turns the direction of reading.
+pub fn printable(text: &str) -> String {
+    let is_plain =
+        |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.chars().all(is_plain) {
+        return text.to_string();
+    }
+    let shown = |c: char| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_command_a_terminal_is_shown_as_text() {
+        assert_eq!(printable("\u{1b}[31mred\n\u{202e}x ü 漢"), "\\u{1b}[31mred\\n\\u{202e}x ü 漢");
+    }
+}

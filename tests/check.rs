@@ -191,3 +191,18 @@ fn shipped_scenarios_have_the_findings_they_are_about() {
     assert!(said.stdout.starts_with("scenarios/bucket-cardinality.toml:"), "{}", said.stdout);
     assert!(said.stdout.contains("client.workload."), "{}", said.stdout);
 }
+
+#[test]
+fn a_scenario_is_refused_where_its_sweep_would_be() {
+    let scenario = fs::read_to_string(format!("{}/scenarios/chat.toml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for (axis, words) in [
+        ("path = 'client.key.bukets'\nvalues = [1]", "buckets"),
+        ("path = 'client.key.buckets'\nvalues = [4, -1]", "client.key.buckets"),
+        ("path = 'client.key.buckets'\nvalues = [4, 4]", "the value 4 is there twice"),
+    ] {
+        let text = format!("{scenario}\n[[sweep.axis]]\n{axis}\n");
+        let said = check(&[("s.toml", text)], &["s.toml"]);
+        assert_eq!(said.code, Some(2), "{}{}", said.stdout, said.stderr);
+        assert!(said.stderr.starts_with("error: ") && said.stderr.contains(words), "{}", said.stderr);
+    }
+}

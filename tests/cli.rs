@@ -633,7 +633,8 @@ fn output_that_cannot_be_written_is_named() {
 #[test]
 fn wrong_flags_are_named_with_what_would_be_right() {
     let cases: &[(&str, &[&str])] = &[
-        ("rnu s.toml", &["unrecognized subcommand 'rnu'", "--help"]),
+        ("rnu s.toml", &["unrecognized subcommand 'rnu'", "similar subcommand exists: 'run'", "--help"]),
+        ("frobnicate s.toml", &["unrecognized subcommand 'frobnicate'", "--help"]),
         ("sweeep s.toml", &["'sweeep'", "'sweep'"]),
         ("run", &["<SCENARIO>", "Usage: cachecast run"]),
         ("run s.toml --sets a=1", &["'--sets'", "'--set'"]),
@@ -644,6 +645,7 @@ fn wrong_flags_are_named_with_what_would_be_right() {
         ("replay t.jsonl --block-tokens 0 --time-unit s", &["'--block-tokens <N>'", "1..="]),
         ("replay t.jsonl --block-tokens 9", &["--time-unit <TIME_UNIT>"]),
         ("replay t.jsonl --block-tokens 9 --time-unit min", &["[possible values: ms, s, ns]"]),
+        ("recommend", &["give a scenario or a trace, or --rps, --prefix-tokens and --prompt-tokens"]),
         ("recommend --rps 1.4", &["--prefix-tokens <N>", "--prompt-tokens <N>"]),
         ("recommend s.toml --rps 1.4", &["'[SCENARIO]' cannot be used with '--rps <RPS>'"]),
         ("list models", &["[possible values: providers, scenarios, axes]"]),
@@ -651,6 +653,27 @@ fn wrong_flags_are_named_with_what_would_be_right() {
     let case = Case::new().scenario().file("t.jsonl", LINE);
     for (args, words) in cases {
         case.refuses_usage(&args.split(' ').collect::<Vec<_>>(), words);
+    }
+    let help = case.run(&["help", "sweep"]);
+    assert_eq!(help.answered(), case.run(&["sweep", "--help"]).answered());
+    assert_eq!(case.run(&["help"]).answered(), case.run(&["--help"]).answered());
+}
+
+#[test]
+fn costs_at_relative_prices_are_not_headed_as_usd() {
+    let case = Case::new().scenario();
+    let sweep = |more: &[&str]| case.run(&and(&sweep_into("o"), &and(&["--quiet", "--seeds", "1"], more)));
+    for (profile, retention, heading) in
+        [("openai-classic", "in_memory", "cost_usd"), ("xai", "server", "cost_units")]
+    {
+        let profile = format!("provider.profile={profile}");
+        let retention = format!("client.retention={retention}");
+        let flags = ["--set", &profile, "--set", &retention];
+        let shown = sweep(&and(&flags, &["--format", "markdown"]));
+        assert!(shown.answered().lines().next().unwrap().contains(heading), "{shown:?}");
+        // A program finds the column by its name.
+        let plain = sweep(&and(&flags, &["--format", "csv"]));
+        assert_eq!(column(plain.answered(), "cost_usd").len(), 2);
     }
 }
 
@@ -951,6 +974,18 @@ fn a_sweep_over_other_things_writes_its_two_files_into_results() {
     let files = case.files("results");
     assert!(files.keys().eq(["s/", "s/cells.csv", "s/summary.csv"]), "{:?}", files.keys());
     assert_eq!(column(&case.text("results/s/cells.csv"), "provider.routing.machines"), ["1", "2"]);
+}
+
+#[test]
+fn an_axis_that_is_called_like_a_metric_has_a_column_of_its_own() {
+    let axis = "[[sweep.axis]]\npath = 'provider.routing.overflow'\nvalues = ['cascade', 'none']\n";
+    let case = Case::new().file("s.toml", SCENARIO.replace("seeds = 2", "seeds = 1") + axis);
+    let said = case.run(&and(&sweep_into("o"), &["--quiet"]));
+    assert_eq!(column(said.answered(), "routing.overflow"), ["cascade", "none", "cascade", "none"]);
+    assert!(column(said.answered(), "overflow").iter().all(|share| share.parse::<f64>().is_ok()), "{said:?}");
+    let said = case.run(&and(&sweep_into("o"), &["--quiet", "--format", "json"]));
+    let rows: Vec<Map<String, Value>> = serde_json::from_str(said.answered()).unwrap();
+    assert!(rows[0]["routing.overflow"] == "cascade" && rows[0]["overflow"].is_number(), "{said:?}");
 }
 
 #[test]

@@ -108,6 +108,8 @@ fn what_is_written_keeps_to_the_schema_and_explains_every_value() {
 fn rates_of_all_sizes_make_a_run_that_is_long_enough_and_not_too_long() {
     for (rate, kind) in [
         ("1/d", "chat"),
+        ("3000/s", "shared_prefix"),
+        ("700/s", "chat"),
         ("2/h", "agent"),
         ("1000/s", "shared_prefix"),
         ("5/s", "chat"),
@@ -120,8 +122,35 @@ fn rates_of_all_sizes_make_a_run_that_is_long_enough_and_not_too_long() {
         let requests = preflight::requests_per_minute(workload).unwrap() * minutes;
         let sessions = workload.arrivals.as_ref().unwrap().rate.per_minute() * minutes;
         assert!(sessions >= 300.0 || loaded.scenario.duration.to_string() == "7d", "{rate}: {sessions}");
-        assert!(requests < 2e6, "{rate}: {requests}");
+        assert!(requests <= 3e6, "{rate}: {requests}");
         assert!(loaded.scenario.warmup.seconds() >= 600.0, "a lifetime in memory");
+    }
+}
+
+#[test]
+fn where_there_is_no_key_to_send_none_is_sold() {
+    for profile in shipped() {
+        let has_none =
+            ["anthropic-5m", "anthropic-1h", "deepseek", "gemini-implicit", "groq"].contains(&profile);
+        for (kind, _) in KINDS {
+            let of_profile = answers(kind, &[(Topic::Provider, profile)]);
+            assert_eq!(of_profile.needs(Topic::Key), !has_none, "{profile}");
+            let text = of_profile.scenario("mine.toml", None).unwrap();
+            let loaded = load(&text);
+            let plan = Plan::new(&loaded).unwrap();
+            let sells_keys = plan.outline.axes.iter().any(|axis| axis.starts_with("client.key"));
+            assert_eq!(sells_keys, !has_none, "{profile}, {kind}: {:?}", plan.outline.axes);
+            assert!(plan.outline.has_baseline(), "{profile}, {kind}");
+            if !has_none {
+                continue;
+            }
+            assert!(text.contains("strategy = \"none\"") && !text.contains("cachecast recommend"), "{text}");
+            // What is varied in place of the key makes a difference.
+            let rows = plan.cells.iter().map(|cell| replicate(&cell.loaded, 0, |_| ()).unwrap().row);
+            let ratios: Vec<_> = rows.map(|row| row.get("token_hit_ratio").unwrap()).collect();
+            let differ = ratios.iter().any(|ratio| *ratio != ratios[0]);
+            assert!(differ || kind == "trace", "{profile}, {kind}: {ratios:?}");
+        }
     }
 }
 
@@ -193,7 +222,7 @@ fn a_trace_is_found_from_where_the_scenario_is() {
 #[test]
 fn wrong_answers_are_named_with_what_would_be_right() {
     let folder = TempDir::new().unwrap();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 21] = [
         (
             &["--workload", "chats"],
             "--workload: `chats` is none of shared_prefix, chat, agent, fork_tree, trace; did you mean `chat`?",
@@ -212,6 +241,24 @@ fn wrong_answers_are_named_with_what_would_be_right() {
         ),
         (&["--key", "per_usr"], "did you mean `per_user`?"),
         (&["--out", "mine"], "--out: let mine end in .toml"),
+        (&["--out", "a\nb.toml"], "--out: a\\nb.toml holds a line break"),
+        (
+            &["--retention", "24h\n# x"],
+            "--retention: `24h\\n# x` is not to be written: it holds a line break",
+        ),
+        (&["--users", "5\u{1b}1"], "--users: `5\\u{1b}1` is not to be written: it holds a control character"),
+        (
+            &["--rate", "100000/s", "--workload", "shared_prefix"],
+            "--rate: `100000/s` makes 6000000 requests a minute, too many to begin with: write 200000/min or less",
+        ),
+        (&["--rate", "0.00001/d"], "--rate: `0.00001/d` is so little that nothing would be sent: write 1/d"),
+        (&["--workload", "fork_tree", "--branching", "100,100,100"], "--branching: `100,100,100` makes"),
+        (
+            &["--turns", "1000000"],
+            "--turns: `1000000` makes 1000000 calls of one start: let it be 10000 or less",
+        ),
+        (&["--provider", "deepseek", "--key", "per_user"], "--key: deepseek has no prompt_cache_key to send"),
+        (&["--key", "per_node"], "--key: "),
     ];
     for (flags, words) in cases {
         let (code, stdout, stderr) = init(&folder, flags);

@@ -249,6 +249,24 @@ fn hostile_names_come_out_as_text() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("\\u{1b}[31mred\\u{7}\\u{202e}<script>|"), "{text}");
     assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text}");
+    // On stderr, too, whether something is written, warned of or wrong; and no line of a name passes for one of the program.
+    let name = "\u{1b}]0;title\u{7}\nerror: forged.toml";
+    let one = CALLS.replace("values = [1, 2, 4, 8, 16]", "values = [1]").replace("10/min", "40/min");
+    std::fs::write(folder.path().join(name), one.replace(".calls", r#"."\u001b[2Jcalls""#)).unwrap();
+    let unwritten = CALLS.replace("seeds = 5", "\"\\u001b[2J\" = 5");
+    std::fs::write(folder.path().join("bad.toml"), unwritten).unwrap();
+    for (args, expected, words) in [
+        (&["sweep", name][..], 0, "written to results/"),
+        (&["run", name], 0, "warning: workload `\\u{1b}[2Jcalls`"),
+        (&["run", "none\u{1b}[2J.toml"], 2, "error: none\\u{1b}[2J.toml: there is no such file"),
+        (&["run", "bad.toml"], 2, "\\u{1b}[2J"),
+    ] {
+        let (code, text) = Terminal::run(&folder, 1000, args, &[("NO_COLOR", "1"), ("TERM", "dumb")]).end();
+        assert_eq!(code, expected, "{text}");
+        assert!(text.contains(words), "{args:?}: {text}");
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{args:?}: {text}");
+        assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{args:?}: {text}");
+    }
 }
 
 #[test]

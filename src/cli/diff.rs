@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
 use crate::cli::output::{Field, Format, Printed, Table, console_width, print, sentences, talk};
 use crate::cli::run::skipped_words;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::experiment::breaks::{Breaks, Broken};
 use crate::experiment::contract::Contract;
 use crate::experiment::diff::{Difference, Eligible, Kind, Place, Side};
@@ -111,7 +111,7 @@ impl Diff {
                 }
                 if self.show_text {
                     breaks.places.iter().for_each(|broken| {
-                        text += &format!("\n{}\n{}", broken.path, shown(&texts(broken)));
+                        text += &format!("\n{}\n{}", printable(&broken.path), shown(&texts(broken)));
                     });
                 }
                 print(&text)

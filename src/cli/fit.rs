@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::cli::logged::Logged;
-use crate::cli::output::{Field, Format, Table, print, progress_bar, sentences, talk, value_json};
+use crate::cli::output::{
+    Field, Format, Table, print, progress_bar, sentences, talk, talk_lines, value_json,
+};
 use crate::cli::report::{Reported, write_report};
 use crate::cli::shard::{self, Sharding, Shared, digest};
 use crate::error::{Error, Result};
@@ -161,7 +163,7 @@ impl Fit {
             Format::Json => return print(&format!("{:#}\n", json(answer))),
             Format::Csv => {
                 if !self.common.quiet {
-                    talk(&format!("{}\n{words}", method(answer)));
+                    talk_lines(&format!("{}\n{words}", method(answer)));
                 }
                 return main.print(format);
             }

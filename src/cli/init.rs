@@ -142,12 +142,18 @@ impl Init {
             }
         }
         match answers.idle() {
-            Some(topic) => Err(Error::input(topic.flag(), answers.is_idle())),
+            Some(topic) => Err(Error::input(topic.flag(), answers.is_idle(topic))),
             None => Ok(answers),
         }
     }
 
     fn check_out(&self, out: &Path) -> Result<()> {
+        if out.to_string_lossy().contains(char::is_control) {
+            return Err(Error::input(
+                "--out",
+                format!("{} holds a line break or another control character", out.display()),
+            ));
+        }
         if out.extension().is_none_or(|extension| extension != "toml") {
             return Err(Error::input("--out", format!("let {} end in .toml", out.display())));
         }
@@ -201,7 +207,8 @@ impl Init {
             }
         }
         if !self.quiet {
-            talk(&format!("{words}\nNext: cachecast run {}", out.display()));
+            talk(&words);
+            talk(&format!("Next: cachecast run {}", out.display()));
         }
         Ok(())
     }

@@ -224,17 +224,6 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A text without what a terminal would take for a command, or that turns the direction of reading.
-pub fn printable(text: &str) -> String {
-    let is_plain =
-        |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if text.chars().all(is_plain) {
-        return text.to_string();
-    }
-    let shown = |c: char| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() };
-    text.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,10 +286,5 @@ mod tests {
         let first = bold.iter().position(|bold| !bold).unwrap();
         assert!(first >= 1 && bold[first..].iter().all(|bold| !bold), "{text}");
         assert!(text.lines().nth(first).unwrap().contains("client.workload"), "{text}");
-    }
-
-    #[test]
-    fn what_would_command_a_terminal_is_shown_as_text() {
-        assert_eq!(printable("\u{1b}[31mred\n\u{202e}x ü 漢"), "\\u{1b}[31mred\\n\\u{202e}x ü 漢");
     }
 }

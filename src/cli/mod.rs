@@ -26,7 +26,8 @@ mod what_if;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::document::nearest;
 use crate::error::{Error, Result};
@@ -71,12 +72,12 @@ Options:
 Exit codes: 0 answered; 1 `check` found something; 2 bad input (one message
 says where and what would be right); 75 a part could not be written: try
 again; 130 interrupted.
-'cachecast VERB --help' says more about each.
+'cachecast VERB --help', or 'cachecast help VERB', says more about each.
 ";
 
 /// Forecast what a hosted LLM prompt cache will do, before you deploy a keying strategy.
 #[derive(Debug, Parser)]
-#[command(name = "cachecast", version, help_template = HELP, disable_help_subcommand = true)]
+#[command(name = "cachecast", version, help_template = HELP)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -264,11 +265,26 @@ fn load(scenario: &str, changes: &[Change]) -> Result<Loaded> {
     Loaded::from_file(&path, changes)
 }
 
+/// Names the verb that was meant where two letters have changed places, or a letter is another.
+fn suggest(error: &mut clap::Error) {
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let command = Cli::command();
+    let verbs = command.get_subcommands().map(|verb| (strsim::osa_distance(word, verb.get_name()), verb));
+    if let Some((1, verb)) = verbs.min_by_key(|(distance, _)| *distance) {
+        let verbs = ContextValue::Strings(vec![verb.get_name().to_string()]);
+        error.insert(ContextKind::SuggestedSubcommand, verbs);
+    }
+}
+
 /// Runs the program; the exit code.
 pub fn main() -> i32 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            suggest(&mut error);
             // Nothing to be done if the terminal is gone.
             let _ = error.print();
             return if error.use_stderr() { 2 } else { 0 };
@@ -291,7 +307,6 @@ pub fn main() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_help_names_every_verb() {

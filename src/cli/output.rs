@@ -7,9 +7,9 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, presets};
 
-use crate::cli::layout::{Sheet, paragraphs, printable};
+use crate::cli::layout::{Sheet, paragraphs};
 use crate::cli::progress::Progress;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::experiment::results::number;
 use crate::experiment::statistics::Estimate;
 use crate::units::round_to;
@@ -30,7 +30,7 @@ pub enum Format {
 /// The flags for it, of verbs whose JSON is more than rows.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Printed {
-    /// How to print the answer [default: text on a terminal, csv elsewhere]
+    /// How to print the answer; a table has sentences, too [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The same as --format json
@@ -104,19 +104,37 @@ pub struct Table {
     /// The rows.
     pub rows: Vec<Vec<Field>>,
     /// Columns that a narrow terminal can do without, the first ones first.
-    spare: Vec<String>,
+    spare: Vec<usize>,
+    /// What a person reads in place of a column's name.
+    titles: Vec<(usize, String)>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), spare: Vec::new() }
+        Self { header: header.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Names the columns that a narrow terminal can do without, the first ones first.
-    pub fn spare<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.spare = names.into_iter().map(Into::into).collect();
+    /// Names the columns that a narrow terminal can do without, the first ones first. (What a user named comes before
+    /// what is measured: of two columns of a name the last is meant.)
+    pub fn spare<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let column = |name: S| self.header.iter().rposition(|known| known == name.as_ref());
+        self.spare = names.into_iter().filter_map(column).collect();
         self
+    }
+
+    /// Gives a column, where it is there, another heading for a person; programs find it by its name.
+    pub fn titled(mut self, name: &str, title: &str) -> Self {
+        let column = self.header.iter().rposition(|known| known == name);
+        self.titles.extend(column.map(|column| (column, title.to_string())));
+        self
+    }
+
+    /// The headings that a person reads.
+    fn headings(&self) -> Vec<String> {
+        let mut headings = self.header.clone();
+        self.titles.iter().for_each(|(column, title)| headings[*column].clone_from(title));
+        headings
     }
 
     /// Adds a row.
@@ -179,12 +197,11 @@ impl Table {
     /// For a person: the words of a name stand apart, so that a narrow column breaks between them.
     fn sheet(&self) -> Sheet {
         let fields = |row: &Vec<Field>| row.iter().map(|field| printable(&field.shown())).collect();
-        let column = |name: &String| self.header.iter().position(|known| known == name);
         Sheet {
-            header: self.header.iter().map(|name| printable(&name.replace('_', " "))).collect(),
+            header: self.headings().iter().map(|name| printable(&name.replace('_', " "))).collect(),
             rows: self.rows.iter().map(fields).collect(),
             numeric: (0..self.header.len()).map(|column| self.is_numeric(column)).collect(),
-            spare: self.spare.iter().filter_map(column).collect(),
+            spare: self.spare.clone(),
         }
     }
 
@@ -200,7 +217,7 @@ impl Table {
         table.load_style(presets::ASCII_MARKDOWN);
         // A bar inside a cell would end it.
         let safe = |text: &str| printable(text).replace('|', "\\|");
-        table.set_header(self.header.iter().map(|name| safe(name)));
+        table.set_header(self.headings().iter().map(|name| safe(name)));
         for row in &self.rows {
             table.add_row(row.iter().map(|field| safe(&field.shown())));
         }
@@ -222,12 +239,13 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says a line on stderr. Nobody need listen.
+/// Says a line on stderr. Nobody need listen. Names in it are what their authors made them: nothing of them commands the
+/// terminal, or passes for a line of its own.
 pub fn talk(line: &str) {
     let signs = [("error: ", AnsiColor::Red), ("warning: ", AnsiColor::Yellow)];
     let is_colored = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     let sign = signs.iter().find(|(sign, _)| is_colored && line.starts_with(sign));
-    let line = paragraphs(line, width_of(std::io::stderr()));
+    let line = paragraphs(&printable(line), width_of(std::io::stderr()));
     let line = match sign {
         Some((sign, color)) => {
             painted(sign, color.on_default().bold()) + line.strip_prefix(sign).unwrap_or_default()
@@ -235,6 +253,16 @@ pub fn talk(line: &str) {
         None => line,
     };
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says an answer's lines on stderr.
+pub fn talk_lines(text: &str) {
+    text.split('\n').for_each(talk);
+}
+
+/// Lines of text, with what would command a terminal as text, too.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// How far a verb is, on stderr.
@@ -264,7 +292,7 @@ pub fn colored(word: &str, color: AnsiColor) -> String {
 
 /// Sentences for a person, broken between words where stdout is a terminal.
 pub fn sentences(text: &str) -> String {
-    paragraphs(text, console_width())
+    paragraphs(&printable_lines(text), console_width())
 }
 
 /// Columns of the terminal, if stdout is one.

@@ -43,7 +43,8 @@ impl Progress {
             let _ = out.write_str(&words(state.pos(), state.len().unwrap_or(0), state.elapsed()));
         };
         let style = ProgressStyle::with_template("{bar:16} {words}").expect("a valid template");
-        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style.with_key("words", words));
+        // Of a length that is not known yet nothing is done; of no length all would be.
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style.with_key("words", words));
         let count = Arc::new(Count::default());
         let lines = (!quiet && bar.is_hidden()).then(|| say_lines(Arc::clone(&count)));
         if !bar.is_hidden() {

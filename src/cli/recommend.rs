@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::{Table as TomlTable, Value};
 
-use crate::cli::output::{Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk};
+use crate::cli::output::{
+    Field, Format, Table, bold, estimate, print, progress_bar, sentences, talk, talk_lines,
+};
 use crate::cli::replay::Described;
 use crate::cli::report::{Reported, write_report};
 use crate::cli::shard::{self, Sharding, Shared, digest, metrics};
@@ -13,7 +15,7 @@ use crate::cli::sparkline::along_choices;
 use crate::cli::{Common, from_here, recommend_json, refuse_to_replace};
 use crate::client::key::Strategy;
 use crate::error::{Error, Result};
-use crate::experiment::choices;
+use crate::experiment::choices::{self, Choice};
 use crate::experiment::desk::Desk;
 use crate::experiment::grid::Grid;
 use crate::experiment::metrics::{Row, summarize};
@@ -34,7 +36,7 @@ use crate::units::Span;
 )]
 pub struct Recommend {
     /// A scenario file, the name of a shipped one, or a trace (.jsonl, .jsonl.gz, .parquet)
-    #[arg(required_unless_present = "rps", conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
+    #[arg(conflicts_with_all = ["rps", "prefix_tokens", "prompt_tokens"])]
     scenario: Option<String>,
     /// Requests a second, all callers together
     #[arg(long, requires_all = ["prefix_tokens", "prompt_tokens"], allow_negative_numbers = true)]
@@ -158,7 +160,7 @@ impl Shared for Recommend {
             Format::Json => print(&format!("{:#}\n", recommend_json::of(card, loaded, &plain_table(card)))),
             Format::Csv => {
                 if !self.common.quiet {
-                    talk(&words);
+                    talk_lines(&words);
                 }
                 plain_table(card).print(Format::Csv)
             }
@@ -222,7 +224,7 @@ impl Recommend {
             _ => {
                 return Err(Error::input(
                     "recommend",
-                    "give a scenario, or --rps, --prefix-tokens and --prompt-tokens",
+                    "give a scenario or a trace, or --rps, --prefix-tokens and --prompt-tokens",
                 ));
             }
         };
@@ -557,6 +559,11 @@ fn choices_table(card: &Card) -> Table {
     let mut table =
         Table::new(header.chain(["behind_best", "worst_regret", "mean_regret", "note"].map(String::from)))
             .spare(spare);
+    let has_usd = |choice: &Choice| !preflight::has_relative_prices(&choice.loaded.scenario.provider);
+    if !card.choices.iter().any(has_usd) {
+        let [.., cost] = number_names(card);
+        table = table.titled(&cost, &format!("cost_{}", cost.replace("usd", "units")));
+    }
     for (index, choice) in card.choices.iter().enumerate() {
         let standing = &card.own.standings[index];
         let scaled = |regret: f64| Some(regret * points(card)).filter(|regret| regret.is_finite());

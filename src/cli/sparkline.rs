@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Value;
 
 use crate::cli::output::{Field, Format, Table, console_width, sentences};
+use crate::cli::sweep::axis_names;
 use crate::error::Result;
 use crate::experiment::choices::Choice;
 use crate::experiment::metrics::{Row, summarize};
@@ -12,7 +13,6 @@ use crate::experiment::recommend::Card;
 use crate::experiment::statistics::Estimate;
 use crate::experiment::sweep::{CellRows, Outline};
 use crate::experiment::tables::plain;
-use crate::experiment::tables::short_names;
 use crate::simulation::outcome::Cause;
 use crate::units::{Rate, Span};
 
@@ -88,7 +88,7 @@ struct Group {
 pub fn along_axis(outline: &Outline, rows: &dyn CellRows) -> Result<Option<String>> {
     let Some(axis) = longest_axis(outline) else { return Ok(None) };
     let groups = groups(outline, axis);
-    let names = short_names(&outline.axes);
+    let names = axis_names(outline);
     let mut header: Vec<String> =
         (0..names.len()).filter(|other| *other != axis).map(|o| names[o].clone()).collect();
     let mut lines: Vec<Vec<Field>> = groups.iter().map(|group| group.others.clone()).collect();

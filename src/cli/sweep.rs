@@ -20,10 +20,10 @@ use crate::experiment::merge::Parts;
 use crate::experiment::metrics::{Row, paired_difference, summarize};
 use crate::experiment::part::Job;
 use crate::experiment::play::Effort;
-use crate::experiment::preflight;
+use crate::experiment::preflight::{self, has_relative_prices};
 use crate::experiment::shard::Shard;
 use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
-use crate::experiment::tables::{plain, short_names};
+use crate::experiment::tables::{plain, short_names_beside};
 use crate::experiment::unknown_lifetime;
 use crate::report::about::About;
 use crate::report::inside;
@@ -232,23 +232,37 @@ fn common_warnings(plan: &Plan) -> Vec<String> {
 /// Columns that are shown where they are not all zero.
 const RARE: [&str; 4] = ["extra_requests", "failed_requests", "given_up_requests", "contaminated_requests"];
 
-/// Columns that a narrow terminal does without, the first ones first.
-const SPARE: [&str; 6] =
-    ["overflow", "total_p95_s", "ceiling", "request_hit_ratio", "cost_usd", "ttft_p95_s"];
+/// The columns of every sweep.
+const MAIN: [&str; 7] =
+    ["token_hit_ratio", "request_hit_ratio", "ceiling", "overflow", "ttft_p95_s", "total_p95_s", "cost_usd"];
+
+/// The last column, where there is a baseline.
+const GAIN: &str = "tokens_vs_baseline";
+
+/// Columns that a narrow terminal does without, the first ones first: what says why goes before what is decided by.
+const SPARE: [&str; 10] = [
+    "overflow",
+    "request_hit_ratio",
+    "contaminated_requests",
+    "extra_requests",
+    "failed_requests",
+    "given_up_requests",
+    "ttft_p95_s",
+    "total_p95_s",
+    "ceiling",
+    "cost_usd",
+];
+
+/// Short names of the axes that are none of a column beside them.
+pub(super) fn axis_names(outline: &Outline) -> Vec<String> {
+    let taken: Vec<_> = MAIN.into_iter().chain(RARE).chain([GAIN]).collect();
+    short_names_beside(&outline.axes, &taken)
+}
 
 /// The main numbers, one line a cell.
 fn table(outline: &Outline, rows: &dyn CellRows) -> Result<Table> {
-    let mut header = short_names(&outline.axes);
-    let names = [
-        "token_hit_ratio",
-        "request_hit_ratio",
-        "ceiling",
-        "overflow",
-        "ttft_p95_s",
-        "total_p95_s",
-        "cost_usd",
-    ];
-    header.extend(names.map(String::from));
+    let mut header = axis_names(outline);
+    header.extend(MAIN.map(String::from));
     // What most sweeps have none of is shown where there is some.
     let mut rare = [false; RARE.len()];
     for cell in 0..outline.cells() {
@@ -261,13 +275,23 @@ fn table(outline: &Outline, rows: &dyn CellRows) -> Result<Table> {
         RARE.into_iter().zip(rare).filter_map(|(name, found)| found.then_some(name)).collect();
     header.extend(rare.iter().map(ToString::to_string));
     if outline.has_baseline() {
-        header.push("tokens_vs_baseline".into());
+        header.push(GAIN.into());
     }
     let mut table = Table::new(header).spare(SPARE);
+    if is_without_usd(outline) {
+        table = table.titled("cost_usd", "cost_units");
+    }
     for cell in 0..outline.cells() {
         table.row(line(outline, rows, cell, &rare)?);
     }
     Ok(table)
+}
+
+/// Whether no cell's cost is in USD: the prices are relative, and none of the axes chooses others.
+fn is_without_usd(outline: &Outline) -> bool {
+    let has_prices =
+        |path: &String| ["provider.profile", "provider.model"].iter().any(|above| path.starts_with(above));
+    has_relative_prices(&outline.base.scenario.provider) && !outline.axes.iter().any(has_prices)
 }
 
 /// The main numbers of a cell.

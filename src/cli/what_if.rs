@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::output::{Field, Format, Table, estimate_json, number_json, print, sentences, talk};
+use crate::cli::output::{Field, Format, Table, estimate_json, number_json, print, sentences, talk_lines};
 use crate::error::Result;
 use crate::experiment::metrics::{COLUMNS, paired_difference, summarize};
 use crate::experiment::preflight::has_relative_prices;
@@ -43,7 +43,7 @@ impl Answer<'_> {
             Format::Json => print(&format!("{:#}\n", self.json())),
             format => {
                 if !quiet {
-                    talk(&words);
+                    talk_lines(&words);
                 }
                 self.every_metric().print(format)
             }

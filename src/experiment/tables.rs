@@ -56,13 +56,21 @@ pub fn word(choice: &impl serde::Serialize) -> String {
 
 /// The last keys of the paths, as many as tell them apart: the rest is noise in a table or a chart.
 pub fn short_names(paths: &[String]) -> Vec<String> {
+    short_names_beside(paths, &[])
+}
+
+/// The same, where some names are taken: by the metrics that stand beside the axes in a table.
+pub fn short_names_beside(paths: &[String], taken: &[&str]) -> Vec<String> {
     let last = |path: &str, keys: usize| {
         let all: Vec<_> = path.split('.').collect();
         all[all.len().saturating_sub(keys)..].join(".")
     };
     let name = |path: &String| {
-        let unique =
-            |keys: &usize| paths.iter().filter(|other| last(other, *keys) == last(path, *keys)).count() == 1;
+        let unique = |keys: &usize| {
+            let name = last(path, *keys);
+            paths.iter().filter(|other| last(other, *keys) == name).count() == 1
+                && !taken.contains(&name.as_str())
+        };
         (1..8).find(unique).map_or(path.clone(), |keys| last(path, keys))
     };
     paths.iter().map(name).collect()
@@ -243,6 +251,9 @@ mod tests {
     fn names_of_axes_are_as_short_as_they_can_be() {
         let axes =
             ["client.workload.a.key.buckets", "client.workload.b.key.buckets", "provider.routing.rule"];
-        assert_eq!(short_names(&axes.map(String::from)), ["a.key.buckets", "b.key.buckets", "rule"]);
+        let axes = axes.map(String::from);
+        assert_eq!(short_names(&axes), ["a.key.buckets", "b.key.buckets", "rule"]);
+        let beside = short_names_beside(&axes, &["rule", "overflow"]);
+        assert_eq!(beside, ["a.key.buckets", "b.key.buckets", "routing.rule"]);
     }
 }

@@ -1,5 +1,6 @@
 //! The text of a new scenario: every value, and above it what it means.
 
+use crate::error::printable;
 use crate::experiment::init::{Answers, Topic, strategies};
 use crate::provider::profile::Provider;
 use crate::provider::write::Semantics;
@@ -24,28 +25,29 @@ impl Draft<'_> {
     /// An answer as a TOML value: a number where it is one.
     fn value(&self, topic: Topic) -> String {
         let text = self.get(topic);
-        match text.parse::<u32>() {
+        match text.replace('_', "").parse::<u32>() {
             Ok(number) => number.to_string(),
-            Err(_) if matches!(topic, Topic::Users | Topic::PrefixTokens | Topic::BlockTokens) => text,
             Err(_) => quoted(&text),
         }
     }
 
     /// The file, for traffic of this length and so many buckets.
     pub fn text(&self, duration: &str, warmup: &str, buckets: u32) -> String {
-        let Self { name, .. } = self;
+        let name = printable(self.name);
         let schema = self.schema.map_or(String::new(), |schema| format!("#:schema {schema}\n"));
         let is_trace = self.answers.kind() == "trace";
         let title = self.title();
-        let commands = [
+        let mut commands = vec![
             (format!("cachecast run {name}"), "plays it as it stands, with intervals"),
             (
                 format!("cachecast sweep {name}"),
                 "plays every variant of [[sweep.axis]] at the end, into results/",
             ),
-            (format!("cachecast recommend {name}"), "says which number of buckets does best"),
-            ("cachecast list axes".into(), "shows everything else that can be set here"),
         ];
+        if self.answers.sends_a_key() {
+            commands.push((format!("cachecast recommend {name}"), "says which number of buckets does best"));
+        }
+        commands.push(("cachecast list axes".into(), "shows everything else that can be set here"));
         let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
         let line = |(command, does): &(String, &str)| format!("#   {command:width$}   {does}");
         let commands = commands.iter().map(line).collect::<Vec<_>>().join("\n");
@@ -87,18 +89,23 @@ seed = 1
 
     fn title(&self) -> String {
         let rate = || self.get(Topic::Rate);
+        let question = match self.answers.sends_a_key() {
+            true => "which prompt_cache_key?",
+            false => "how much is read from the cache?",
+        };
         match self.answers.kind().as_str() {
             "shared_prefix" => {
+                let question = if self.answers.sends_a_key() { "how many buckets?" } else { question };
                 format!(
-                    "Calls behind one prompt of {} tokens, {}: how many buckets?",
+                    "Calls behind one prompt of {} tokens, {}: {question}",
                     self.get(Topic::PrefixTokens),
                     rate()
                 )
             }
-            "agent" => format!("Agents that start {}: which prompt_cache_key?", rate()),
-            "fork_tree" => format!("Fork trees that start {}: which prompt_cache_key?", rate()),
-            "trace" => "Recorded requests: which prompt_cache_key?".into(),
-            _ => format!("Conversations that start {}: which prompt_cache_key?", rate()),
+            "agent" => format!("Agents that start {}: {question}", rate()),
+            "fork_tree" => format!("Fork trees that start {}: {question}", rate()),
+            "trace" => format!("Recorded requests: {question}"),
+            _ => format!("Conversations that start {}: {question}", rate()),
         }
     }
 
@@ -107,8 +114,6 @@ seed = 1
         let chosen = self.get(Topic::Retention);
         let offered = self.provider.offered(false).into_iter().map(|policy| retention.describe(policy));
         let offered: Vec<_> = offered.collect();
-        let key = self.get(Topic::Key);
-        let assign = if self.answers.kind() == "shared_prefix" { "round_robin" } else { "session" };
         let marks = match self.provider.write.semantics {
             Semantics::Breakpoints => {
                 let marked = if self.answers.kind() == "trace" {
@@ -128,9 +133,28 @@ breakpoints = {marked}
             "
 # What you can change.
 [client]
-# How long what is stored is to live, if you ask for it. {profile} has {}.
+# How long what is stored is to live, if you ask for it. {} has {}.
 retention = {}
-{marks}
+{marks}{}",
+            printable(profile),
+            printable(&offered.join(", or ")),
+            quoted(&chosen),
+            self.key(buckets),
+        )
+    }
+
+    fn key(&self, buckets: u32) -> String {
+        if !self.answers.sends_a_key() {
+            return "
+[client.key]
+# This provider finds what it has stored by the prompt alone: there is no prompt_cache_key to send.
+strategy = \"none\"
+"
+            .into();
+        }
+        let assign = if self.answers.kind() == "shared_prefix" { "round_robin" } else { "session" };
+        format!(
+            "
 [client.key]
 # prompt_cache_key: none, constant, label (the workload's name), per_user, per_session, per_branch and per_node (of a
 # fork tree), buckets, per_call (the anti-pattern), recorded (of a trace).
@@ -140,9 +164,7 @@ strategy = {}
 buckets = {buckets}
 assign = \"{assign}\"
 ",
-            offered.join(", or "),
-            quoted(&chosen),
-            quoted(&key),
+            quoted(&self.get(Topic::Key)),
         )
     }
 
@@ -279,28 +301,68 @@ path = {}
         )
     }
 
-    fn rest(&self, buckets: u32) -> String {
-        let Provider { profile, title, model, models, .. } = self.provider;
-        let models: Vec<_> = models.keys().map(String::as_str).collect();
+    /// What the variants differ in, the baseline, and the values; `None` where the client has no say.
+    fn axis(&self, buckets: u32) -> Option<(String, String, Vec<String>)> {
+        let kind = self.answers.kind();
+        let of = |path: &str, values: &[&str]| {
+            let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+            Some((path.to_string(), values[0].clone(), values))
+        };
+        let offered: Vec<_> = self.provider.offered(false).into_iter().map(quoted).collect();
         let key = self.get(Topic::Key);
-        let (path, baseline, values) = if key == "buckets" {
+        if self.answers.sends_a_key() && key == "buckets" {
             let mut counts = vec![1, 2, 4, 8, 16, 32, buckets];
             counts.sort_unstable();
             counts.dedup();
-            let counts: Vec<_> = counts.iter().map(u32::to_string).collect();
-            ("client.key.buckets", "1".to_string(), counts.join(", "))
-        } else {
-            let mut values: Vec<_> =
-                strategies(&self.answers.kind()).into_iter().filter(|name| name != "buckets").collect();
+            return Some((
+                "client.key.buckets".into(),
+                "1".into(),
+                counts.iter().map(u32::to_string).collect(),
+            ));
+        }
+        if self.answers.sends_a_key() {
+            let mut values: Vec<_> = strategies(&kind).into_iter().filter(|name| name != "buckets").collect();
             if !values.contains(&key) {
                 values.push(key);
             }
             let values: Vec<_> = values.iter().map(|value| quoted(value)).collect();
-            ("client.key.strategy", values[0].clone(), values.join(", "))
+            return Some(("client.key.strategy".into(), values[0].clone(), values));
+        }
+        if self.provider.write.semantics == Semantics::Breakpoints {
+            return match kind.as_str() {
+                "trace" => of("client.breakpoints", &["[]", "[\"message\"]"]),
+                _ => of(
+                    "client.breakpoints",
+                    &["[\"developer\"]", "[\"message\"]", "[\"developer\", \"message\"]"],
+                ),
+            };
+        }
+        if offered.len() > 1 {
+            return Some(("client.retention".into(), offered[0].clone(), offered));
+        }
+        // A timestamp or an id at the head, which is rewritten with every call, or is not there.
+        (kind != "trace")
+            .then(|| of(&format!("client.workload.{kind}.volatility.head_tokens"), &["0", "20"]))?
+    }
+
+    fn rest(&self, buckets: u32) -> String {
+        let Provider { profile, title, model, models, .. } = self.provider;
+        let models: Vec<_> = models.keys().map(String::as_str).collect();
+        let axis = self.axis(buckets);
+        let (path, baseline) = match &axis {
+            Some((path, baseline, _)) => (path.as_str(), baseline.as_str()),
+            None => ("provider.routing.rule", "\"home\""),
         };
+        let axis = axis.as_ref().map_or(String::new(), |(path, _, values)| {
+            let note = match path.ends_with("head_tokens") {
+                true => "# Tokens of a timestamp or an id at the very head of the prompt, new with every call; or none.\n",
+                false => "",
+            };
+            format!("[[sweep.axis]]\n{note}path = \"{path}\"\nvalues = [{}]\n\n", values.join(", "))
+        });
         format!(
             "
-# What you cannot change, and nobody outside knows for sure: {title}.
+# What you cannot change, and nobody outside knows for sure: {}.
 # `cachecast list providers NAME` shows every value, how sure it is, and where it comes from; each can be set here.
 [provider]
 profile = {}
@@ -308,11 +370,7 @@ profile = {}
 model = {}
 
 # What a sweep compares: every combination of the values of all axes. Any path of `cachecast list axes` can be one.
-[[sweep.axis]]
-path = \"{path}\"
-values = [{values}]
-
-[[sweep.axis]]
+{axis}[[sweep.axis]]
 # `home` is what OpenAI documents: one machine a key, others above about 15 requests a minute. Measurements look more like
 # a `pool` of a few machines: prefer an answer that survives both.
 path = \"provider.routing.rule\"
@@ -322,8 +380,9 @@ values = [\"home\", \"pool\"]
 [sweep.baseline]
 \"{path}\" = {baseline}
 ",
+            printable(title),
             quoted(profile),
-            models.join(", "),
+            printable(&models.join(", ")),
             quoted(model),
         )
     }
@@ -362,7 +421,15 @@ fn is_code(words: &str) -> bool {
     words.starts_with([' ', '[', '"']) || words.contains(" = ")
 }
 
-/// A text as TOML.
+/// A text as TOML, in one line.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.into()).to_string()
+    if !text.contains(char::is_control) {
+        return toml::Value::String(text.into()).to_string();
+    }
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escaped).collect::<String>())
 }

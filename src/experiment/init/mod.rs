@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::client::key::Strategy;
-use crate::document::nearest;
-use crate::error::{Error, Result};
+use crate::document::{KeyPath, nearest};
+use crate::error::{Error, Result, printable};
 use crate::experiment::init::draft::Draft;
 use crate::experiment::preflight::requests_per_minute;
 use crate::experiment::scenario::{Change, Loaded};
@@ -145,6 +145,9 @@ impl Answers {
     /// Answers a topic; the error says what would be right.
     pub fn answer(&mut self, topic: Topic, text: &str) -> std::result::Result<(), String> {
         let text = text.trim();
+        if let Some(c) = text.chars().find(|c| c.is_control()) {
+            return Err(format!("`{}` is not to be written: it holds a {}", printable(text), named(c)));
+        }
         check(topic, text)?;
         self.given.insert(topic, text.to_string());
         Ok(())
@@ -158,16 +161,33 @@ impl Answers {
     /// Whether the traffic chosen so far has this topic.
     pub fn needs(&self, topic: Topic) -> bool {
         topic.is_of(&self.kind(), self.given.get(&Topic::Trace).map_or("", String::as_str))
+            && (topic != Topic::Key || self.sends_a_key())
+    }
+
+    /// Whether the chosen provider has a prompt_cache_key to send: its profile says where there is none.
+    pub fn sends_a_key(&self) -> bool {
+        let path = KeyPath::from_iter(["routing", "key_role"]);
+        self.profile().map_or(true, |profile| {
+            profile.evidence.get(&path).is_none_or(|evidence| !evidence.source.contains(NO_KEY))
+        })
     }
 
     /// An answer to something that the traffic does not have.
     pub fn idle(&self) -> Option<Topic> {
-        self.given.keys().copied().find(|topic| !self.needs(*topic))
+        let is_idle =
+            |topic: &Topic| !self.needs(*topic) && !(*topic == Topic::Key && self.given[topic] == "none");
+        self.given.keys().copied().find(is_idle)
     }
 
     /// What to say of it.
-    pub fn is_idle(&self) -> String {
-        format!("is nothing that a workload of the kind {} has", self.kind())
+    pub fn is_idle(&self, topic: Topic) -> String {
+        match topic {
+            Topic::Key => format!(
+                "{} has no prompt_cache_key to send: leave it out",
+                self.get(Topic::Provider).unwrap_or_default()
+            ),
+            _ => format!("is nothing that a workload of the kind {} has", self.kind()),
+        }
     }
 
     /// Names files as they are seen from a folder.
@@ -234,6 +254,7 @@ impl Answers {
             Topic::TimeUnit => Some("ms".into()),
             Topic::Provider => Some("openai-classic".into()),
             Topic::Retention => self.provider().ok()?.policy(None, false).ok().map(str::to_string),
+            Topic::Key if !self.sends_a_key() => Some("none".into()),
             Topic::Key => Some(
                 match kind.as_str() {
                     "shared_prefix" => "buckets",
@@ -296,10 +317,13 @@ impl Answers {
         }
     }
 
+    fn profile(&self) -> Result<Profile> {
+        Profile::load(&self.get(Topic::Provider).expect("there is a default"), &self.folder)
+    }
+
     /// The chosen profile, as it is.
     fn provider(&self) -> Result<Provider> {
-        let name = self.get(Topic::Provider).expect("there is a default");
-        Profile::load(&name, &self.folder)?.provider(&name)
+        self.profile()?.provider(&self.get(Topic::Provider).expect("there is a default"))
     }
 
     /// The scenario, which loads; `name` is what the file is called, and `schema` where its schema stands.
@@ -322,7 +346,10 @@ impl Answers {
         // How many requests that makes is known once it loads.
         let text = draft.text("2h", "20m", 1);
         let loaded = self.load(name, &text)?;
-        let Some(length) = Length::of(&loaded) else { return Ok(text) };
+        let length = Length::of(&loaded).map_err(|(topic, message)| {
+            Error::input(topic.flag(), format!("`{}` {message}", self.get(topic).unwrap_or_default()))
+        })?;
+        let Some(length) = length else { return Ok(text) };
         let text = draft.text(length.duration, length.warmup, length.buckets);
         self.load(name, &text)?;
         Ok(text)
@@ -330,8 +357,40 @@ impl Answers {
 
     fn load(&self, name: &str, text: &str) -> Result<Loaded> {
         let seeds = Change::new("seeds", 1, "init");
-        Loaded::from_text(name, "these answers", text, &self.folder, &[seeds])
+        Loaded::from_text(name, TEXT, text, &self.folder, &[seeds]).map_err(of_flag)
     }
+}
+
+/// What the text is called in messages, until they name a flag.
+const TEXT: &str = "these answers";
+
+/// In the source of a profile's `routing.key_role`, where requests have no key.
+const NO_KEY: &str = "there is no key to send";
+
+/// What is wrong with a value of the text, said of the flag that the value is from.
+fn of_flag(error: Error) -> Error {
+    let Error::Input { place, message } = error else { return error };
+    if !place.starts_with(TEXT) {
+        return Error::Input { place, message };
+    }
+    let (_, path) = place.split_once(": ").unwrap_or((TEXT, "init"));
+    let topic = match path.rsplit('.').next().unwrap_or_default() {
+        "arrivals" => Some(Topic::Rate),
+        "tail_tokens" | "task_tokens" => Some(Topic::UserTokens),
+        "path" => Some(Topic::Trace),
+        "profile" => Some(Topic::Provider),
+        "strategy" => Some(Topic::Key),
+        key => Topic::ALL.into_iter().find(|topic| topic.flag()[2..].replace('-', "_") == key),
+    };
+    match topic {
+        Some(topic) => Error::input(topic.flag(), message),
+        None => Error::input(path, message),
+    }
+}
+
+/// A character that no name should have.
+fn named(c: char) -> &'static str {
+    if c == '\n' || c == '\r' { "line break" } else { "control character" }
 }
 
 /// Checks one answer by itself.
@@ -408,8 +467,9 @@ struct Length {
 }
 
 impl Length {
-    /// The lengths there are, with the warm-up of each.
-    const ALL: [(&'static str, &'static str); 7] = [
+    /// The lengths there are, with the warm-up of each: the least that a lifetime in memory asks for.
+    const ALL: [(&'static str, &'static str); 8] = [
+        ("15m", "10m"),
         ("30m", "10m"),
         ("1h", "15m"),
         ("2h", "20m"),
@@ -420,20 +480,48 @@ impl Length {
     ];
 
     /// As many sessions as intervals need, and no more requests than a minute plays; `None` for a trace, which is as
-    /// long as it is.
-    fn of(loaded: &Loaded) -> Option<Self> {
+    /// long as it is. The error is the answer with which there is no such length, and what would be right.
+    fn of(loaded: &Loaded) -> std::result::Result<Option<Self>, (Topic, String)> {
         const ENOUGH_SESSIONS: f64 = 300.0;
         const ENOUGH_REQUESTS: f64 = 300_000.0;
-        let workload = loaded.scenario.client.workload.values().next()?;
-        let rpm = requests_per_minute(workload)?;
-        let sessions = workload.arrivals.as_ref()?.rate.per_minute();
+        const MOST_REQUESTS: f64 = 3_000_000.0;
+        const MOST_OF_A_SESSION: f64 = 10_000.0;
+        let workload = loaded.scenario.client.workload.values().next();
+        let known = workload.and_then(|known| Some((known, known.arrivals.as_ref()?.rate.per_minute())));
+        let Some((workload, sessions)) = known else { return Ok(None) };
+        let Some(rpm) = requests_per_minute(workload) else { return Ok(None) };
         let minutes = |length: &str| length.parse::<Span>().map_or(0.0, |span| span.seconds() / 60.0);
+        let [shortest, .., longest] = Self::ALL.map(|(duration, _)| minutes(duration));
+        let each = rpm / sessions;
+        if each > MOST_OF_A_SESSION {
+            let topic = if workload.fork_tree.is_some() { Topic::Branching } else { Topic::Turns };
+            return Err((
+                topic,
+                format!("makes {each:.0} calls of one start: let it be {MOST_OF_A_SESSION} or less"),
+            ));
+        }
+        if rpm * shortest > MOST_REQUESTS {
+            let most = (MOST_REQUESTS / shortest / each).floor();
+            let message = format!(
+                "makes {rpm:.0} requests a minute, too many to begin with: write {most}/min or less, and users in \
+                 proportion (`sample` in a scenario is for the whole of a fleet)"
+            );
+            return Err((Topic::Rate, message));
+        }
+        // One a day, but for the last bit of a product.
+        if sessions * longest < 6.999 {
+            return Err((Topic::Rate, "is so little that nothing would be sent: write 1/d or more".into()));
+        }
         let suits = |(duration, _): &&(&str, &str)| {
-            let is_shortest_allowed = minutes(duration) >= 120.0 || rpm * minutes(duration) > ENOUGH_REQUESTS;
-            sessions * minutes(duration) >= ENOUGH_SESSIONS && is_shortest_allowed
+            let length = minutes(duration);
+            let is_as_long_as_others = length >= 120.0 || rpm * length > ENOUGH_REQUESTS;
+            sessions * length >= ENOUGH_SESSIONS && is_as_long_as_others
         };
-        let (duration, warmup) = *Self::ALL.iter().find(suits).unwrap_or(&Self::ALL[6]);
+        let fits = |(duration, _): &&(&str, &str)| rpm * minutes(duration) <= MOST_REQUESTS;
+        let longest_fit = Self::ALL.iter().filter(fits).next_back();
+        let suiting = Self::ALL[1..].iter().find(suits).filter(|length| fits(length));
+        let (duration, warmup) = *suiting.or(longest_fit).unwrap_or(&Self::ALL[0]);
         let buckets = (rpm / 10.0).ceil().clamp(1.0, 100_000.0) as u32;
-        Some(Self { duration, warmup, buckets })
+        Ok(Some(Self { duration, warmup, buckets }))
     }
 }
