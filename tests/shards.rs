@@ -444,6 +444,28 @@ fn peak(mut child: Child) -> u64 {
     }
 }
 
+/// Asserts that a merge prints every cell to a program, and says that it prints no table to a person.
+#[cfg(target_os = "linux")]
+fn prints_every_cell(case: &Case, cells: usize) {
+    let printed =
+        |format: &str| case.run(&["merge", "parts", "--out", "merged", "--format", format, "--quiet"]);
+    let csv = printed("csv").stdout;
+    let mut csv = csv::Reader::from_reader(csv.as_slice());
+    let header = csv.headers().unwrap().clone();
+    let of_csv: Vec<_> = csv.records().map(|record| record.unwrap()[1].to_string()).collect();
+    assert_eq!(of_csv.len(), cells);
+    let json: Vec<serde_json::Value> = serde_json::from_slice(&printed("json").stdout).unwrap();
+    let of_json: Vec<_> = json.iter().map(|row| row[&header[1]].as_str().unwrap_or_default()).collect();
+    assert_eq!(of_json, of_csv);
+    let table = printed("table");
+    assert!(table.status.success() && table.stdout.is_empty());
+    let words = String::from_utf8(table.stderr).unwrap();
+    assert!(
+        words.contains(&format!("a table of {cells} cells is not printed: see merged/cells.csv")),
+        "{words}"
+    );
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_merge_holds_no_more_of_many_rows_than_of_few() {
@@ -482,6 +504,7 @@ fn a_merge_holds_no_more_of_many_rows_than_of_few() {
         let peak = peak(spawn(&case, &words));
         let lines = fs::read_to_string(case.path("merged/cells.csv")).unwrap().lines().count();
         assert_eq!(lines, 1 + 15 * rates);
+        prints_every_cell(&case, 3 * rates);
         peak
     };
     let (few, many) = (merge(1_200), merge(4_000));
