@@ -120,14 +120,33 @@ impl Sweep {
         Ok(())
     }
 
-    /// Writes what the whole sweep would have written, from its parts.
-    pub(super) fn merge(&self, parts: &Parts) -> Result<()> {
+    /// The shards, of so many, that have no part yet.
+    pub(super) fn missing(&self, parts: &Parts, shards: u32) -> Result<Vec<u32>> {
+        self.outline_of(parts)?;
+        Ok(parts.missing(shards))
+    }
+
+    /// The sweep as it is now, which parts must be of.
+    fn outline_of(&self, parts: &Parts) -> Result<Outline> {
         let loaded = super::load(&self.scenario, &self.common.changes()?)?;
         let outline = Outline::new(&loaded)?;
         parts.refuse_other_than(&digest(&outline)?)?;
+        Ok(outline)
+    }
+
+    /// Writes what the whole sweep would have written, from its parts.
+    pub(super) fn merge(&self, parts: &Parts) -> Result<()> {
+        let outline = self.outline_of(parts)?;
         let path = self.folder(&outline);
+        parts.refuse_among(&path)?;
+        let is_new = !path.exists();
         prepare(&outline, &path)?;
-        let rows = parts.spool(&outline, &path)?;
+        let rows = parts.spool(&outline, &path).inspect_err(|_| {
+            // An empty folder is all there is of it yet.
+            if is_new {
+                let _ = std::fs::remove_dir(&path);
+            }
+        })?;
         write_tables(&outline, &rows, &path)?;
         match outline.cells() {
             ..=SHOWN_AT_ONCE => self.print(&outline, &rows)?,
