@@ -190,6 +190,118 @@ fn what_is_missing_is_said_with_how_much_is_done() {
     );
 }
 
+#[test]
+fn a_part_cut_off_within_its_header_is_missing_and_played_again() {
+    let case = Case::new();
+    for ending in ["csv", "parquet"] {
+        let part = |index: u32| format!("{ending}/p{index}.{ending}");
+        (0..2).for_each(|index| case.shard(&["sweep", "s.toml"], index, 2, &part(index)));
+        let whole = fs::read(case.path(&part(1))).unwrap();
+        let missing = ["merge", "--missing", "--shards", "2", ending];
+        for length in [0, 3, 4, 20, 120] {
+            fs::write(case.path(&part(1)), &whole[..length]).unwrap();
+            assert_eq!(case.answer(&missing), "1\n", "{ending} of {length} bytes");
+            assert!(case.refusal(&["merge", ending, "--out", "never"]).contains("the part is damaged"));
+            case.shard(&["sweep", "s.toml"], 1, 2, &part(1));
+            assert!(fs::read(case.path(&part(1))).unwrap() == whole);
+        }
+    }
+    assert!(!case.path("never").exists());
+}
+
+#[test]
+fn what_is_missing_can_be_asked_of_a_command() {
+    let case = Case::new();
+    let missing = ["merge", "--missing", "--shards", "3", "parts"];
+    // There is no folder yet.
+    assert_eq!(case.answer(&missing), "0,1,2\n");
+    let of = |command: &[&'static str]| [&missing[..], &["--"], command].concat();
+    let sensitivity = ["sensitivity", "s.toml", "--trajectories", "3"];
+    assert_eq!(case.answer(&of(&["sweep", "s.toml"])), "0,1,2\n");
+    assert_eq!(case.answer(&of(&sensitivity)), "0,1,2\n");
+    assert!(case.refusal(&of(&["sweep", "none.toml"])).contains("none.toml: there is no such file"));
+    assert!(case.refusal(&of(&["sweep", "s.toml", "--set"])).contains("COMMAND: a value is required"));
+    assert!(case.refusal(&of(&["schema"])).contains("COMMAND: is none that can be shared out"));
+    case.shard(&["sweep", "s.toml"], 1, 3, "parts");
+    assert_eq!(case.answer(&of(&["sweep", "s.toml"])), "0,2\n");
+    for other in [&["sweep", "s.toml", "--seeds", "6"][..], &sensitivity] {
+        assert!(case.refusal(&of(other)).contains("part-1.csv: belongs to another scenario or question"));
+    }
+    let many = ["merge", "--missing", "--shards", "4000000000", "parts"];
+    assert!(case.refusal(&many).contains("1..=100000"));
+}
+
+#[test]
+fn a_shard_writes_over_its_own_part_alone() {
+    let case = Case::new();
+    case.shard(&["sweep", "s.toml"], 1, 3, "p.csv");
+    let before = fs::read(case.path("p.csv")).unwrap();
+    let words = case.refusal(&["sweep", "s.toml", "--shard", "0/3", "--out", "p.csv"]);
+    assert!(words.contains("p.csv: is shard 1/3 already, and this is 0/3"), "{words}");
+    let words = case.refusal(&["sweep", "s.toml", "--seeds", "6", "--shard", "1/3", "--out", "p.csv"]);
+    assert!(words.contains("p.csv: is a part of `sweep s.toml`"), "{words}");
+    case.shard(&["sweep", "s.toml"], 1, 3, "p.csv");
+    assert!(fs::read(case.path("p.csv")).unwrap() == before);
+}
+
+#[test]
+fn results_and_strangers_stay_out_of_the_parts() {
+    let case = Case::new();
+    // Flags of a merge go before what a command has behind its `--`.
+    (0..2).for_each(|index| {
+        let shard = format!("{index}/2");
+        case.answer(&["sweep", "--shard", &shard, "--out", "parts", "--quiet", "--", "s.toml"]);
+    });
+    for among in ["parts", "./parts/", "parts/../parts"] {
+        let words = case.refusal(&["merge", "parts", "--out", among]);
+        assert!(words.contains("is where the parts are: name another folder"), "{words}");
+    }
+    let strange = case.path("parts/cells.csv");
+    fs::write(&strange, "cell,seed\n").unwrap();
+    assert!(case.refusal(&["merge", "parts", "--out", "out"]).contains("parts/cells.csv: is no part"));
+    fs::remove_file(&strange).unwrap();
+    // Nobody writes into this pipe: to read from it would last for ever.
+    assert!(Command::new("mkfifo").arg(&strange).status().unwrap().success());
+    assert!(case.refusal(&["merge", "parts", "--out", "out"]).contains("is no part but a folder, a pipe"));
+    fs::remove_file(&strange).unwrap();
+    // A hole leaves no folder behind.
+    case.refusal(&["merge", "parts/part-0.csv", "--out", "out"]);
+    assert!(!case.path("out").exists());
+    let merged = case.answer(&["merge", "parts", "--out", "out", "--quiet"]);
+    assert_eq!(merged, case.answer(&["sweep", "s.toml", "--out", "single", "--quiet"]));
+    case.same("out", "single");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn names_that_are_no_text_are_kept_or_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let case = Case::new();
+    let strange = std::ffi::OsStr::from_bytes(b"p\xff");
+    for index in ["0/2", "1/2"] {
+        let mut shard = case.command(&["sweep", "s.toml", "--quiet", "--shard", index, "--out"]);
+        assert!(shard.arg(strange).status().unwrap().success());
+    }
+    let mut merge = case.command(&["merge", "--quiet"]);
+    assert!(
+        merge
+            .arg(strange)
+            .arg("--out")
+            .arg(std::ffi::OsStr::from_bytes(b"m\xff"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(case.0.path().join(std::ffi::OsStr::from_bytes(b"m\xff/cells.csv")).exists());
+    // What a part must remember is text.
+    let observed = std::ffi::OsStr::from_bytes(b"o\xff.csv");
+    fs::copy(case.path("o.csv"), case.0.path().join(observed)).unwrap();
+    let mut fit = case.command(&["fit", "--shard", "0/2", "--out", "fitted"]);
+    let output = fit.arg(observed).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!case.path("fitted").exists());
+}
+
 /// Writes a part that is whole, and says something else than the one it is made of.
 fn forge(case: &Case, from: &str, to: &str, change: impl Fn(&mut Whole, &mut BTreeMap<Job, Row>)) {
     let part = Part::open(&case.path(from)).unwrap().unwrap();
@@ -260,7 +372,12 @@ fn holes_contradictions_and_foreign_parts_are_refused_by_name() {
     case.answer(&["merge", "parts", "--out", "out"]);
     fs::write(case.path("s.toml"), SWEPT.replace("seeds = 5", "seeds = 6")).unwrap();
     let words = merge(&["parts"]);
-    assert!(words.contains("part-0.csv: belongs to another scenario than `sweep s.toml` is now"), "{words}");
+    assert!(words.contains("part-0.csv: belongs to another scenario or question"), "{words}");
+    assert!(words.contains("a part of `sweep s.toml`") && words.contains("delete the parts"), "{words}");
+    let missing = ["merge", "--missing", "--shards", "3", "parts"];
+    assert!(case.refusal(&missing).contains("part-0.csv: belongs to another scenario or question"));
+    let out = ["sweep", "s.toml", "--shard", "1/3", "--out", "parts"];
+    assert!(case.refusal(&out).contains("part-1.csv: is a part of `sweep s.toml`, and belongs to another"));
 }
 
 #[test]
@@ -277,6 +394,9 @@ fn a_part_with_any_damage_is_refused() {
             !matches!(Part::open(&path).map(|part| part.map(Part::check)), Ok(Some(Ok(()))))
         };
         assert!(!is_refused(&whole));
+        for behind in ["x", "\n", "x\n", "0,0,1\n", "\u{0}"] {
+            assert!(is_refused(&[&whole, behind.as_bytes()].concat()), "{name} with {behind:?} behind it");
+        }
         for at in (0..whole.len()).step_by(1 + whole.len() / 400) {
             assert!(is_refused(&whole[..at]), "{name} is cut off at {at}");
             let mut flipped = whole.clone();
@@ -369,8 +489,13 @@ fn bad_input_has_another_exit_code_than_a_part_that_cannot_be_written() {
     let shard = ["--shard", "0/2", "--out"];
     assert_eq!(code(&[&["sweep", "none.toml"], &shard[..], &["p"]].concat()), Some(2));
     assert_eq!(code(&[&["sweep", "s.toml", "--set", "seed=x"], &shard[..], &["p"]].concat()), Some(2));
-    // Below a file there is no folder.
-    assert_eq!(code(&[&["sweep", "s.toml"], &shard[..], &["o.csv/p"]].concat()), Some(75));
+    // What can never be written is found before anything is played.
+    fs::create_dir(case.path("folder.csv")).unwrap();
+    for wrong in ["o.csv/p", "o.csv/p/q.csv", "/dev/null", "folder.csv"] {
+        let long = ["sweep", "s.toml", "--set", "duration=100000h", "--shard", "0/2", "--out", wrong];
+        assert!(case.refusal(&long).contains("--out"), "{wrong}");
+    }
+    assert_eq!(code(&[&["sweep", "s.toml"], &shard[..], &["/proc/none/p"]].concat()), Some(75));
     assert_eq!(code(&[&["sweep", "s.toml"], &shard[..], &["p"]].concat()), Some(0));
 }
 
@@ -444,6 +569,28 @@ fn peak(mut child: Child) -> u64 {
     }
 }
 
+/// Asserts that a merge prints every cell to a program, and says that it prints no table to a person.
+#[cfg(target_os = "linux")]
+fn prints_every_cell(case: &Case, cells: usize) {
+    let printed =
+        |format: &str| case.run(&["merge", "parts", "--out", "merged", "--format", format, "--quiet"]);
+    let csv = printed("csv").stdout;
+    let mut csv = csv::Reader::from_reader(csv.as_slice());
+    let header = csv.headers().unwrap().clone();
+    let of_csv: Vec<_> = csv.records().map(|record| record.unwrap()[1].to_string()).collect();
+    assert_eq!(of_csv.len(), cells);
+    let json: Vec<serde_json::Value> = serde_json::from_slice(&printed("json").stdout).unwrap();
+    let of_json: Vec<_> = json.iter().map(|row| row[&header[1]].as_str().unwrap_or_default()).collect();
+    assert_eq!(of_json, of_csv);
+    let table = printed("table");
+    assert!(table.status.success() && table.stdout.is_empty());
+    let words = String::from_utf8(table.stderr).unwrap();
+    assert!(
+        words.contains(&format!("a table of {cells} cells is not printed: see merged/cells.csv")),
+        "{words}"
+    );
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_merge_holds_no_more_of_many_rows_than_of_few() {
@@ -482,11 +629,65 @@ fn a_merge_holds_no_more_of_many_rows_than_of_few() {
         let peak = peak(spawn(&case, &words));
         let lines = fs::read_to_string(case.path("merged/cells.csv")).unwrap().lines().count();
         assert_eq!(lines, 1 + 15 * rates);
+        prints_every_cell(&case, 3 * rates);
         peak
     };
     let (few, many) = (merge(1_200), merge(4_000));
     // 42,000 rows more would be 37 MB.
     assert!(many < few + 8_000_000, "{few} bytes for 18,000 rows, {many} for 60,000");
+}
+
+/// Writes a program in place of one of Slurm's.
+fn in_place_of(case: &Case, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir_all(case.path("bin")).unwrap();
+    let path = case.path("bin").join(name);
+    fs::write(&path, format!("#!/usr/bin/env bash\n{script}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Sends an array by the shipped script to a Slurm of one machine, whose queue cannot be asked the first time.
+fn submit(case: &Case, words: &[&str]) -> Output {
+    in_place_of(
+        case,
+        "sbatch",
+        r#"echo sent >> sent
+for word; do case $word in --array=*) array=${word#*=} ;; esac; done
+while [[ $1 == --* ]]; do shift; done
+for SLURM_ARRAY_TASK_ID in ${array//,/ }; do export SLURM_ARRAY_TASK_ID; bash "$@" > task.log 2>&1; done
+echo 7
+"#,
+    );
+    in_place_of(
+        case,
+        "squeue",
+        "echo asked >> asked\n[ $(wc -l < asked) != 1 ] || { echo away >&2; exit 1; }\n",
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/cluster/submit");
+    let path = format!("{}:{}", case.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut submit = Command::new("bash");
+    submit.arg(script).args(words).current_dir(case.0.path()).env("PATH", path).env("POLL_SECONDS", "0");
+    submit.env("CACHECAST", env!("CARGO_BIN_EXE_cachecast")).output().unwrap()
+}
+
+#[test]
+fn submit_sends_what_is_missing_and_no_bad_input_twice() {
+    let case = Case::new();
+    let times = |name: &str| fs::read_to_string(case.path(name)).unwrap_or_default().lines().count();
+    let output = submit(&case, &["3", "parts", "sweep", "s.toml"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((times("sent"), times("asked")), (1, 2), "{output:?}");
+    case.answer(&["merge", "parts", "--out", "merged", "--quiet"]);
+    // Of another command, and bad before anything is sent: nothing is sent.
+    for words in [&["3", "parts", "sweep", "s.toml", "--seeds", "6"][..], &["3", "new", "sweep", "none.toml"]]
+    {
+        let output = submit(&case, words);
+        assert_eq!((output.status.code(), times("sent")), (Some(2), 1), "{output:?}");
+    }
+    // What only the tasks find is sent once.
+    let output = submit(&case, &["3", "new", "sweep", "s.toml", "--out", "twice"]);
+    assert_eq!((output.status.code(), times("sent")), (Some(2), 2), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("bad input, says new/task-0.log"));
 }
 
 /// The shipped scripts name what the program understands.

@@ -1,6 +1,7 @@
 //! Work shared out among many processes: the flags for it, what a shard does, and how a question is answered from parts.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::experiment::desk::Desk;
 use crate::experiment::merge::{Parts, list};
 use crate::experiment::metrics::{COLUMNS, Row};
 use crate::experiment::part::{Job, Whole};
-use crate::experiment::part_file::{Part, write_part};
+use crate::experiment::part_file::{Part, is_torn, write_part};
 use crate::experiment::results::prepare_folder;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::shard::Shard;
@@ -54,7 +55,9 @@ impl Sharding {
 }
 
 fn array_index() -> Result<u32> {
-    let known = ARRAYS.iter().find_map(|name| Some((name, std::env::var(name).ok()?)));
+    // One that is there and empty says nothing.
+    let value = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let known = ARRAYS.iter().find_map(|name| Some((name, value(name)?)));
     let Some((name, value)) = known else {
         let message =
             format!("`auto` needs {} in the environment: this is no task of an array", ARRAYS.join(" or "));
@@ -65,18 +68,36 @@ fn array_index() -> Result<u32> {
 
 /// The command of this process, without what makes it a part of one, and where and how its answer appears.
 pub fn command() -> Vec<String> {
-    let mut arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let mut command = Vec::new();
-    while let Some(argument) = arguments.next() {
-        if OF_A_PART.contains(&argument.as_str()) {
-            arguments.next();
-        } else if !ALONE.contains(&argument.as_str())
-            && !OF_A_PART.iter().any(|flag| argument.starts_with(&format!("{flag}=")))
-        {
-            command.push(argument);
+    command_words().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+fn command_words() -> impl Iterator<Item = OsString> {
+    let mut arguments = std::env::args_os().skip(1);
+    let mut are_flags_over = false;
+    std::iter::from_fn(move || {
+        loop {
+            let word = arguments.next()?;
+            let text = word.to_string_lossy();
+            are_flags_over |= text == "--";
+            if !are_flags_over && OF_A_PART.contains(&&*text) {
+                arguments.next();
+            } else if are_flags_over
+                || !ALONE.contains(&&*text)
+                    && !OF_A_PART.iter().any(|flag| text.starts_with(&format!("{flag}=")))
+            {
+                return Some(word);
+            }
         }
-    }
-    command
+    })
+}
+
+/// The command, which a part remembers as text.
+fn remembered_command() -> Result<Vec<String>> {
+    let wrong = |word: OsString| {
+        let message = "is no UTF-8, and a part must remember it: give the file another name";
+        Error::input(word.display(), message)
+    };
+    command_words().map(|word| word.into_string().map_err(wrong)).collect()
 }
 
 /// The part that a shard writes: the file that is named, or one of its own in the folder that is.
@@ -100,14 +121,42 @@ impl PartFile {
         let ending = out.extension().map(|ending| ending.to_ascii_lowercase());
         let is_file = ending.is_some_and(|ending| ending == "csv" || ending == "parquet");
         let path = if is_file { out.to_path_buf() } else { out.join(format!("part-{}.csv", shard.index)) };
-        let whole = Whole { digest, rows, command: command(), columns };
+        let whole = Whole { digest, rows, command: remembered_command()?, columns };
         let part = Self { shard, path, whole };
+        refuse_no_folder(&part.folder())?;
         prepare_folder(&part.folder()).map_err(|error| Error::Unwritten(error.to_string()))?;
-        if part.path.is_file() && Part::open(&part.path)?.is_none() {
-            let message = "is there already and is no part: name another file";
-            return Err(Error::input(part.path.display(), message));
-        }
+        part.refuse_other()?;
         Ok(part)
+    }
+
+    /// Refuses to write over anything but an older part of the same shard, whole or not.
+    fn refuse_other(&self) -> Result<()> {
+        let refused = |message: String| Err(Error::input(self.path.display(), message));
+        let Ok(known) = self.path.symlink_metadata() else { return Ok(()) };
+        if !known.is_file() {
+            return refused("is there already and is no plain file: name another file with --out".into());
+        }
+        let Some(part) = Part::open(&self.path)? else {
+            let is_torn = is_torn(&self.path)?;
+            return if is_torn {
+                Ok(())
+            } else {
+                refused("is there already and is no part: name another file".into())
+            };
+        };
+        let header = part.header;
+        if (&header.digest, &header.columns) != (&self.whole.digest, &self.whole.columns) {
+            let command = header.command.join(" ");
+            return refused(format!(
+                "is a part of `{command}`, and belongs to another scenario or another state of it: delete it, or name \
+                 another place with --out"
+            ));
+        }
+        if header.shard != self.shard {
+            let message = format!("is shard {} already, and this is {}", header.shard, self.shard);
+            return refused(format!("{message}: delete it, or name another place with --out"));
+        }
+        Ok(())
     }
 
     fn folder(&self) -> PathBuf {
@@ -138,6 +187,15 @@ impl PartFile {
     /// Who and where it is, for a person.
     pub fn said(&self) -> String {
         format!("shard {}: {}", self.shard, self.path.display())
+    }
+}
+
+/// Refuses a folder that cannot be made, as something else has its place or that of one above it.
+fn refuse_no_folder(folder: &Path) -> Result<()> {
+    let known = folder.ancestors().find_map(|path| Some((path, path.metadata().ok()?)));
+    match known.filter(|(_, known)| !known.is_dir()) {
+        Some((path, _)) => Err(Error::input(path.display(), "is no folder: name another place with --out")),
+        None => Ok(()),
     }
 }
 

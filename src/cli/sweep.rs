@@ -1,6 +1,7 @@
 //! `cachecast sweep`: every variant of a scenario, into CSV files.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use crate::experiment::part::Job;
 use crate::experiment::play::Effort;
 use crate::experiment::preflight::{self, has_relative_prices};
 use crate::experiment::shard::Shard;
+use crate::experiment::spool::Spool;
 use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
 use crate::experiment::tables::{plain, short_names_beside};
 use crate::experiment::unknown_lifetime;
@@ -47,8 +49,8 @@ pub struct Sweep {
     common: Common,
 }
 
-/// The table of more cells than this is not printed after a merge, which holds no more of them than one.
-const MOST_SHOWN: usize = 1_000;
+/// So many cells are printed at a time: a merge holds no more of millions than of a few.
+const SHOWN_AT_ONCE: usize = 1_000;
 
 impl Sweep {
     pub(super) fn answer(&self) -> Result<()> {
@@ -118,17 +120,37 @@ impl Sweep {
         Ok(())
     }
 
-    /// Writes what the whole sweep would have written, from its parts.
-    pub(super) fn merge(&self, parts: &Parts) -> Result<()> {
+    /// The shards, of so many, that have no part yet.
+    pub(super) fn missing(&self, parts: &Parts, shards: u32) -> Result<Vec<u32>> {
+        self.outline_of(parts)?;
+        Ok(parts.missing(shards))
+    }
+
+    /// The sweep as it is now, which parts must be of.
+    fn outline_of(&self, parts: &Parts) -> Result<Outline> {
         let loaded = super::load(&self.scenario, &self.common.changes()?)?;
         let outline = Outline::new(&loaded)?;
         parts.refuse_other_than(&digest(&outline)?)?;
+        Ok(outline)
+    }
+
+    /// Writes what the whole sweep would have written, from its parts.
+    pub(super) fn merge(&self, parts: &Parts) -> Result<()> {
+        let outline = self.outline_of(parts)?;
         let path = self.folder(&outline);
+        parts.refuse_among(&path)?;
+        let is_new = !path.exists();
         prepare(&outline, &path)?;
-        let rows = parts.spool(&outline, &path)?;
+        let rows = parts.spool(&outline, &path).inspect_err(|_| {
+            // An empty folder is all there is of it yet.
+            if is_new {
+                let _ = std::fs::remove_dir(&path);
+            }
+        })?;
         write_tables(&outline, &rows, &path)?;
-        if outline.cells() <= MOST_SHOWN {
-            self.print(&outline, &rows)?;
+        match outline.cells() {
+            ..=SHOWN_AT_ONCE => self.print(&outline, &rows)?,
+            cells => self.print_in_pieces(&outline, &rows, cells, &path)?,
         }
         self.say_written(&outline, &format!(" from {} parts", parts.files.len()), &path);
         self.report(&outline, &rows, &path)
@@ -156,11 +178,41 @@ impl Sweep {
     }
 
     fn print(&self, outline: &Outline, rows: &dyn CellRows) -> Result<()> {
-        self.common.print(&table(outline, rows)?)?;
+        self.common.print(&Columns::of(outline, rows)?.table(rows, 0..outline.cells())?)?;
         match along_axis(outline, rows)?.filter(|_| self.common.format() == Format::Table) {
             Some(shape) => print(&format!("\n{shape}")),
             None => Ok(()),
         }
+    }
+
+    /// Prints what [`Self::print`] would, holding few of the cells. A table is as wide as the widest cell of all, and so is
+    /// none that can be printed in pieces.
+    fn print_in_pieces(&self, outline: &Outline, rows: &Spool, cells: usize, path: &Path) -> Result<()> {
+        let format = self.common.format();
+        let (before, between, after) = match format {
+            Format::Csv => ("", "", ""),
+            Format::Json => ("[\n", ",\n", "\n]\n"),
+            Format::Table | Format::Markdown => {
+                talk(&format!(
+                    "warning: a table of {cells} cells is not printed: see {}, or say --format csv",
+                    path.join("cells.csv").display()
+                ));
+                return Ok(());
+            }
+        };
+        let columns = Columns::of(outline, rows)?;
+        for first in (0..cells).step_by(SHOWN_AT_ONCE) {
+            let piece = columns.table(rows, first..cells.min(first + SHOWN_AT_ONCE))?.render(format);
+            let piece = piece.strip_prefix(before).and_then(|piece| piece.strip_suffix(after));
+            let piece = piece.expect("what is printed has a beginning and an end");
+            match (first, format) {
+                (0, _) => print(&format!("{before}{piece}"))?,
+                // Every piece has the header.
+                (_, Format::Csv) => print(piece.split_once('\n').map_or("", |(_, lines)| lines))?,
+                _ => print(&format!("{between}{piece}"))?,
+            }
+        }
+        print(after)
     }
 
     fn say_written(&self, outline: &Outline, how: &str, path: &Path) {
@@ -259,32 +311,41 @@ pub(super) fn axis_names(outline: &Outline) -> Vec<String> {
     short_names_beside(&outline.axes, &taken)
 }
 
-/// The main numbers, one line a cell.
-fn table(outline: &Outline, rows: &dyn CellRows) -> Result<Table> {
-    let mut header = axis_names(outline);
-    header.extend(MAIN.map(String::from));
-    // What most sweeps have none of is shown where there is some.
-    let mut rare = [false; RARE.len()];
-    for cell in 0..outline.cells() {
-        for row in rows.of_cell(cell)? {
-            let has_some = |name: &str| row.get(name).is_some_and(|value| value > 0.0);
-            rare.iter_mut().zip(RARE).for_each(|(found, name)| *found |= has_some(name));
+/// The columns of what is printed: the main numbers, and of what most sweeps have none of, what this one has some of.
+struct Columns<'a> {
+    outline: &'a Outline,
+    rare: Vec<&'static str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(outline: &'a Outline, rows: &dyn CellRows) -> Result<Self> {
+        let mut rare = [false; RARE.len()];
+        for cell in 0..outline.cells() {
+            for row in rows.of_cell(cell)? {
+                let has_some = |name: &str| row.get(name).is_some_and(|value| value > 0.0);
+                rare.iter_mut().zip(RARE).for_each(|(found, name)| *found |= has_some(name));
+            }
         }
+        let rare = RARE.into_iter().zip(rare).filter_map(|(name, found)| found.then_some(name)).collect();
+        Ok(Self { outline, rare })
     }
-    let rare: Vec<&str> =
-        RARE.into_iter().zip(rare).filter_map(|(name, found)| found.then_some(name)).collect();
-    header.extend(rare.iter().map(ToString::to_string));
-    if outline.has_baseline() {
-        header.push(GAIN.into());
+
+    /// Some cells, one line each.
+    fn table(&self, rows: &dyn CellRows, cells: Range<usize>) -> Result<Table> {
+        let mut header = axis_names(self.outline);
+        header.extend(MAIN.iter().chain(&self.rare).map(ToString::to_string));
+        if self.outline.has_baseline() {
+            header.push(GAIN.into());
+        }
+        let mut table = Table::new(header).spare(SPARE);
+        if is_without_usd(self.outline) {
+            table = table.titled("cost_usd", "cost_units");
+        }
+        for cell in cells {
+            table.row(line(self.outline, rows, cell, &self.rare)?);
+        }
+        Ok(table)
     }
-    let mut table = Table::new(header).spare(SPARE);
-    if is_without_usd(outline) {
-        table = table.titled("cost_usd", "cost_units");
-    }
-    for cell in 0..outline.cells() {
-        table.row(line(outline, rows, cell, &rare)?);
-    }
-    Ok(table)
 }
 
 /// Whether no cell's cost is in USD: the prices are relative, and none of the axes chooses others.

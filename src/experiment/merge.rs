@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::experiment::metrics::Row;
 use crate::experiment::part::{Header, Job};
-use crate::experiment::part_file::Part;
+use crate::experiment::part_file::{Part, is_torn};
 use crate::experiment::spool::{Put, Spool};
 use crate::experiment::sweep::Outline;
 
@@ -15,6 +15,8 @@ use crate::experiment::sweep::Outline;
 pub struct Parts {
     /// Files with what they say of themselves, in the order of their names.
     pub files: Vec<(PathBuf, Header)>,
+    /// Parts whose header is cut off, so that nobody knows whose they are.
+    torn: Vec<PathBuf>,
 }
 
 impl Parts {
@@ -22,9 +24,16 @@ impl Parts {
     /// version.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut files: Vec<(PathBuf, Header)> = Vec::new();
+        let mut torn = Vec::new();
         for path in files_of(paths)? {
             let Some(part) = Part::open(&path)? else {
-                return Err(Error::input(path.display(), "is no part: `--shard K/N --out FILE` writes such"));
+                if is_torn(&path)? {
+                    torn.push(path);
+                    continue;
+                }
+                let message = "is no part, such as `--shard K/N --out FOLDER` writes: move it out of their folder, or name \
+                               the parts alone";
+                return Err(Error::input(path.display(), message));
             };
             let header = part.header;
             refuse_version(&path, &header)?;
@@ -33,7 +42,23 @@ impl Parts {
             }
             files.push((path, header));
         }
-        Ok(Self { files })
+        Ok(Self { files, torn })
+    }
+
+    /// Refuses parts whose header is cut off.
+    pub fn refuse_torn(&self) -> Result<()> {
+        self.torn.first().map_or(Ok(()), |path| Err(torn(path)))
+    }
+
+    /// Refuses to write results where the parts are.
+    pub fn refuse_among(&self, folder: &Path) -> Result<()> {
+        let Ok(real) = folder.canonicalize() else { return Ok(()) };
+        let is_there = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path.parent() == Some(&real));
+        if !self.files.iter().any(|(path, _)| is_there(path)) {
+            return Ok(());
+        }
+        let message = "is where the parts are: name another folder for the results with --out";
+        Err(Error::input(folder.display(), message))
     }
 
     /// The command that all are parts of; the error says that there are none.
@@ -48,7 +73,8 @@ impl Parts {
             return Ok(());
         };
         let message = format!(
-            "belongs to another scenario than `{}` is now: the scenario, or a file that it names, has changed",
+            "belongs to another scenario or question than is asked now: it is a part of `{}`, as that was when it was \
+             played; delete the parts, or name another folder",
             header.command.join(" ")
         );
         Err(Error::input(path.display(), message))
@@ -67,7 +93,7 @@ impl Parts {
 
     /// Reads every part to its end: the damaged ones are put out, and named.
     pub fn without_damaged(self) -> Result<(Self, Vec<Error>)> {
-        let mut damaged = Vec::new();
+        let mut damaged: Vec<Error> = self.torn.iter().map(|path| torn(path)).collect();
         let mut files = Vec::new();
         for (path, header) in self.files {
             match Part::open(&path)?.map(Part::check) {
@@ -76,7 +102,7 @@ impl Parts {
                 None => damaged.push(Error::input(path.display(), "is no part any more")),
             }
         }
-        Ok((Self { files }, damaged))
+        Ok((Self { files, torn: Vec::new() }, damaged))
     }
 
     /// The shards of an array that have no part.
@@ -152,6 +178,10 @@ impl Parts {
     }
 }
 
+fn torn(path: &Path) -> Error {
+    Error::input(path.display(), "the part is damaged: its header cannot be read; play its shard again")
+}
+
 fn said(job: Job) -> String {
     format!("cell {}, replication {}", job.cell, job.replication)
 }
@@ -196,7 +226,8 @@ fn refuse_version(path: &Path, header: &Header) -> Result<()> {
 pub fn refuse_foreign(path: &Path, header: &Header, first: &Path, known: &Header) -> Result<()> {
     let first = first.display();
     if (&header.digest, &header.columns) != (&known.digest, &known.columns) {
-        return Err(Error::input(path.display(), format!("belongs to another scenario than {first}")));
+        let message = format!("belongs to another scenario than {first}: delete it, or name another folder");
+        return Err(Error::input(path.display(), message));
     }
     if header.shard.count != known.shard.count {
         let message = format!("is shard {}, and {first} is shard {}", header.shard, known.shard);

@@ -8,7 +8,7 @@ use crate::experiment::metrics::Row;
 use crate::experiment::shard::Shard;
 
 /// How a part begins; the number is that of the form.
-const TITLE: &str = "cachecast part 1";
+pub(super) const TITLE: &str = "cachecast part 1";
 
 /// Which run a row is of: the number of what was played, and of the replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::experiment::metrics::Row;
-use crate::experiment::part::{Checksum, Header, Job, Whole};
+use crate::experiment::part::{Checksum, Header, Job, TITLE, Whole};
 use crate::experiment::part_columns::{ColumnReader, write_columns};
 use crate::experiment::results::{Unpublished, number};
 use crate::experiment::shard::Shard;
@@ -65,11 +65,16 @@ struct Lines {
 const LONGEST_LINE: u64 = 1 << 24;
 
 impl Lines {
-    /// The next line, without its end; `None` at the end, and for a last line that was cut off.
+    /// The next line, without its end; `None` at the end. One that has no end is an error.
     fn read(&mut self) -> std::io::Result<Option<&str>> {
         self.line.clear();
-        (&mut self.file).take(LONGEST_LINE).read_line(&mut self.line)?;
-        Ok(self.line.strip_suffix('\n'))
+        if (&mut self.file).take(LONGEST_LINE).read_line(&mut self.line)? == 0 {
+            return Ok(None);
+        }
+        self.line
+            .strip_suffix('\n')
+            .map(Some)
+            .ok_or_else(|| std::io::Error::other("its last line has no end"))
     }
 }
 
@@ -77,6 +82,13 @@ impl Part {
     /// Opens a part; `None` if the file is none.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let failed = |error: &std::io::Error| Error::io(path, "read the part", error);
+        // Whoever opens a pipe waits until somebody writes into it.
+        if !path.metadata().map_err(|error| failed(&error))?.is_file() {
+            return Err(Error::input(
+                path.display(),
+                "is no part but a folder, a pipe or a device: move it away",
+            ));
+        }
         let mut file = File::open(path).map_err(|error| failed(&error))?;
         let mut begin = [0; 4];
         let is_columns = match file.read_exact(&mut begin) {
@@ -144,6 +156,23 @@ impl Part {
         while self.read()?.is_some() {}
         Ok(())
     }
+}
+
+/// Whether a file that is no part is the beginning of one: what a copy that was interrupted, or a damaged disk, has left.
+pub fn is_torn(path: &Path) -> Result<bool> {
+    let failed = |error: std::io::Error| Error::io(path, "read the part", &error);
+    let title = format!("# {TITLE}\n");
+    let mut begin = Vec::new();
+    File::open(path).map_err(failed)?.take(title.len() as u64).read_to_end(&mut begin).map_err(failed)?;
+    if !begin.starts_with(&PARQUET) {
+        return Ok(title.as_bytes().starts_with(&begin) || PARQUET.starts_with(&begin));
+    }
+    // Columns end with the same word; what has it is the table of somebody else.
+    let mut file = File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::End(-(PARQUET.len() as i64))).map_err(failed)?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).map_err(failed)?;
+    Ok(end != PARQUET || begin == PARQUET)
 }
 
 fn open_lines(mut lines: Lines) -> Option<(Header, Lines)> {
