@@ -109,7 +109,7 @@ fn rates_of_all_sizes_make_a_run_that_is_long_enough_and_not_too_long() {
     for (rate, kind) in [
         ("1/d", "chat"),
         ("3000/s", "shared_prefix"),
-        ("700/s", "chat"),
+        ("500/s", "chat"),
         ("2/h", "agent"),
         ("1000/s", "shared_prefix"),
         ("5/s", "chat"),
@@ -222,7 +222,7 @@ fn a_trace_is_found_from_where_the_scenario_is() {
 #[test]
 fn wrong_answers_are_named_with_what_would_be_right() {
     let folder = TempDir::new().unwrap();
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 20] = [
         (
             &["--workload", "chats"],
             "--workload: `chats` is none of shared_prefix, chat, agent, fork_tree, trace; did you mean `chat`?",
@@ -252,13 +252,12 @@ fn wrong_answers_are_named_with_what_would_be_right() {
             "--rate: `100000/s` makes 6000000 requests a minute, too many to begin with: write 200000/min or less",
         ),
         (&["--rate", "0.00001/d"], "--rate: `0.00001/d` is so little that nothing would be sent: write 1/d"),
-        (&["--workload", "fork_tree", "--branching", "100,100,100"], "--branching: `100,100,100` makes"),
+        (&["--workload", "fork_tree", "--branching", "100,100,100"], "--branching: makes trees of more than"),
         (
             &["--turns", "1000000"],
             "--turns: `1000000` makes 1000000 calls of one start: let it be 10000 or less",
         ),
         (&["--provider", "deepseek", "--key", "per_user"], "--key: deepseek has no prompt_cache_key to send"),
-        (&["--key", "per_node"], "--key: "),
     ];
     for (flags, words) in cases {
         let (code, stdout, stderr) = init(&folder, flags);
