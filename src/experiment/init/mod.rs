@@ -175,7 +175,7 @@ impl Answers {
     /// An answer to something that the traffic does not have.
     pub fn idle(&self) -> Option<Topic> {
         let is_idle =
-            |topic: &Topic| !self.needs(*topic) && !(*topic == Topic::Key && self.given[topic] == "none");
+            |topic: &Topic| !(self.needs(*topic) || *topic == Topic::Key && self.given[topic] == "none");
         self.given.keys().copied().find(is_idle)
     }
 
@@ -518,7 +518,7 @@ impl Length {
             sessions * length >= ENOUGH_SESSIONS && is_as_long_as_others
         };
         let fits = |(duration, _): &&(&str, &str)| rpm * minutes(duration) <= MOST_REQUESTS;
-        let longest_fit = Self::ALL.iter().filter(fits).next_back();
+        let longest_fit = Self::ALL.iter().rfind(fits);
         let suiting = Self::ALL[1..].iter().find(suits).filter(|length| fits(length));
         let (duration, warmup) = *suiting.or(longest_fit).unwrap_or(&Self::ALL[0]);
         let buckets = (rpm / 10.0).ceil().clamp(1.0, 100_000.0) as u32;
