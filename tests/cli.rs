@@ -1050,7 +1050,7 @@ fn interrupted(case: &Case, args: &[&str]) {
 
 #[test]
 fn an_interrupted_sweep_goes_on_to_the_same_bytes() {
-    let case = Case::new().file("s.toml", larger_sweep(20_000));
+    let case = Case::new().file("s.toml", larger_sweep(6000));
     let resume = and(&sweep_into("cut"), &["--resume"]);
     let whole = case.run(&sweep_into("whole"));
     interrupted(&case, &sweep_into("cut"));
