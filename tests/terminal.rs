@@ -58,7 +58,8 @@ impl Terminal {
         tcsetwinsize(line.as_fd(), size).unwrap();
         let stdio = || Stdio::from(line.try_clone().unwrap());
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("cachecast"));
-        for unset in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+        // (Where `CI` is set, colours are taken to be wanted even on a dumb terminal.)
+        for unset in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI"] {
             command.env_remove(unset);
         }
         command.env("TERM", "xterm-256color").envs(environment.iter().copied());
