@@ -1745,6 +1745,14 @@ fn a_share_that_is_none_is_refused() {
         &and(RUN, &["--sample", "1/2"]),
         &["sample: ", "nothing to sample: workload `calls`: its key"],
     );
+    // Shared text that dies on the sample's machines, and in the full run does not.
+    let rare =
+        and(RUN, &["--set", SAMPLED[1], "--set", "client.workload.calls.arrivals.rate=1/s", "--sample"]);
+    case.refuses(
+        &and(&rare, &["1/64"]),
+        &["sample: keys cannot be sampled by 1/64", "too few to keep it: take 4/64 or more"],
+    );
+    case.run(&and(&rare, &["4/64"])).answered();
 }
 
 #[test]

@@ -233,6 +233,50 @@ fn a_replay_gives_what_the_law_gives_and_says_so_first() {
 }
 
 #[test]
+fn a_key_by_session_needs_sessions() {
+    let folder = TempDir::new().unwrap();
+    let call = |time: u32, session: &str| {
+        let mut call =
+            json!({ "time": time, "request": serde_json::from_str::<Value>(&body("hello")).unwrap() });
+        if !session.is_empty() {
+            call["session"] = json!(session);
+        }
+        format!("{call}\n")
+    };
+    write(folder.path(), "none.jsonl", &(call(0, "") + &call(1, "")));
+    write(folder.path(), "some.jsonl", &(call(0, "s") + &call(1, "")));
+    let line =
+        |session: &str| format!(r#"{{"timestamp": 0, "input_length": 10, "hash_ids": [0]{session}}}"#) + "\n";
+    write(folder.path(), "none.trace.jsonl", &line(""));
+    write(folder.path(), "all.trace.jsonl", &line(r#", "session": 1"#));
+    let trace = ["--block-tokens", "16", "--time-unit", "s"];
+    let by_session = ["key=session", "key=buckets(2)", "client.key.strategy=per_branch"];
+    for what_if in by_session {
+        let asked = ["--what-if", what_if];
+        let message = refused(folder.path(), &[&["replay", "none.jsonl"], &asked[..]].concat());
+        let why = format!(
+            "error: --what-if {what_if}: the key would follow from a call's session, but none.jsonl: 0 of 2 calls name \
+             their `session`"
+        );
+        assert!(message.contains(&why), "{message}");
+        let message =
+            refused(folder.path(), &[&["replay", "none.trace.jsonl"], &trace[..], &asked[..]].concat());
+        assert!(message.contains("no `session` stands in the first line of none.trace.jsonl"), "{message}");
+        let said = cachecast(folder.path(), &[&["replay", "some.jsonl"], &asked[..]].concat());
+        let said = String::from_utf8(said.stderr).unwrap();
+        let words = format!("warning: {what_if}: 1 of 2 calls name their `session`: each of the others");
+        assert!(said.contains(&words), "{said}");
+        answer(
+            folder.path(),
+            &[&["replay", "all.trace.jsonl", "--format", "json"], &trace[..], &asked[..]].concat(),
+        );
+    }
+    for what_if in ["key=call", "key=none", "key=buckets(2, random)"] {
+        answer(folder.path(), &["replay", "none.jsonl", "--format", "json", "--what-if", what_if]);
+    }
+}
+
+#[test]
 fn breaks_of_a_log_are_counted_where_they_lie() {
     let folder = TempDir::new().unwrap();
     let (lines, _) = log_with_usage();

@@ -20,7 +20,7 @@ use crate::experiment::sweep::{Outline, Rows};
 use crate::experiment::what_if::{self, Validation, Variant, WhatIf};
 use crate::input::calls::{Calls, LogKind};
 use crate::input::log::Log;
-use crate::input::trace::{Description, IdScope, TraceFormat};
+use crate::input::trace::{Description, IdScope, Record, TraceFormat, TraceReader};
 use crate::input::writer::Form;
 
 /// Play a recorded trace, or a log of your own, against a provider
@@ -81,6 +81,13 @@ impl Replay {
         let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
         let others: Vec<_> =
             what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
+        if self.first_session()?.is_none() {
+            let known = format!("no `session` stands in the first line of {}", self.trace);
+            what_ifs
+                .iter()
+                .zip(&others)
+                .try_for_each(|(what_if, other)| what_if.refuse_without_sessions(other, &known))?;
+        }
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&preflight::warnings(&loaded));
         let reports = play(&loaded, logs, self.common.quiet, |report| {
@@ -101,6 +108,14 @@ impl Replay {
         self.say(LogKind::Trace, None, actual, what_ifs, others)
     }
 
+    /// The session that the trace names first.
+    fn first_session(&self) -> Result<Option<String>> {
+        let mut record = Record::default();
+        TraceReader::open(&self.described.format(&self.trace, self.logged.skip_bad), Path::new(""))?
+            .read(&mut record)?;
+        Ok(record.session)
+    }
+
     fn replay_log(&self, what_ifs: &[WhatIf]) -> Result<()> {
         if let Some(written) = &self.requests {
             refuse_to_replace(&self.trace, "log", written)?;
@@ -112,6 +127,9 @@ impl Replay {
         let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?, what_if);
         let loaded = scenario(&WhatIf::actual())?;
         let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
+        for (what_if, other) in what_ifs.iter().zip(&others) {
+            self.common.warn(&Vec::from_iter(replay.check_sessions(what_if, other)?));
+        }
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
         let of_actual = preflight::warnings(&loaded);

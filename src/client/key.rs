@@ -189,6 +189,20 @@ impl Keying {
         Ok(())
     }
 
+    /// Whether the key of a request follows from its session.
+    pub fn goes_by_session(&self) -> bool {
+        match self.strategy {
+            Strategy::PerSession | Strategy::PerBranch | Strategy::PerNode => true,
+            Strategy::Buckets => self.assign == Assign::Session,
+            Strategy::None
+            | Strategy::Constant
+            | Strategy::Label
+            | Strategy::PerUser
+            | Strategy::PerCall
+            | Strategy::Recorded => false,
+        }
+    }
+
     /// The key of one request; `turn` counts the requests that were assigned in turn.
     #[inline(always)]
     pub fn key(&self, caller: &Caller<'_>, turn: &mut u64) -> PromptCacheKey {

@@ -11,13 +11,13 @@ use crate::units::Span;
 const NEVER_FULL: u32 = 1_000_000;
 
 /// Checks that there is something to sample, and that nothing but the cache ties one key's requests to another's.
-pub fn check<'a>(
-    client: &Client,
-    mut providers: impl Iterator<Item = &'a Provider>,
-    share: Share,
-) -> Result<(), String> {
-    if let Some(why) = turns_are_common(client).or_else(|| providers.find_map(keys_are_coupled)) {
+pub fn check(client: &Client, providers: &[&Provider], share: Share) -> Result<(), String> {
+    let coupled = || providers.iter().find_map(|provider| keys_are_coupled(provider));
+    if let Some(why) = turns_are_common(client).or_else(coupled) {
         return Err(format!("keys cannot be sampled: {why}"));
+    }
+    if let Some(why) = providers.iter().find_map(|provider| too_thin(client, provider, share)) {
+        return Err(why);
     }
     let why_whole = |(name, workload)| whole(workload, client.keying(workload), share).map(|why| (name, why));
     let all_whole: Option<Vec<_>> = client.workload.iter().map(why_whole).collect();
@@ -56,6 +56,41 @@ fn keys_are_coupled(provider: &Provider) -> Option<&'static str> {
     reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))
 }
 
+/// So many sessions of other keys should start on a machine while what one of them has brought there lives: then hardly
+/// one in twenty thousand finds that nobody has.
+const OFTEN: f64 = 10.0;
+
+/// Why a sample's machines would lose text that those of the full run keep.
+fn too_thin(client: &Client, provider: &Provider, share: Share) -> Option<String> {
+    let is_often =
+        |share| thinned(client, provider, share) <= MUCH_THINNER || met(client, provider, share) >= OFTEN;
+    if !finds_by_luck(client, provider, share) || is_often(share) {
+        return None;
+    }
+    let machines = provider.routing.machines;
+    let mut shares = (1..machines).filter_map(|some| format!("{some}/{machines}").parse().ok());
+    let least = shares.find(|larger: &Share| larger.value() > share.value() && is_often(*larger));
+    let instead = least.map_or("only the full run tells".into(), |least| format!("take {least} or more"));
+    Some(format!(
+        "keys cannot be sampled by {share}: text that keys share is found where another key has brought it to the same \
+         machine (provider.routing.key_role = routing), and of the sample only {:.1} sessions would start on a machine \
+         while it lives there, too few to keep it: {instead}",
+        met(client, provider, share)
+    ))
+}
+
+/// Sessions of a sample that start on one machine, on average, while what they share lives there.
+fn met(client: &Client, provider: &Provider, share: Share) -> f64 {
+    let of = |workload: &Workload| {
+        let wanted = workload.retention.as_deref().or(client.retention.as_deref());
+        let policy = provider.policy(wanted, client.zero_data_retention).ok()?;
+        let lifetime = Span(provider.retention.lifetime.get(policy)?.mean() as u64);
+        Some(workload.arrivals.as_ref()?.rate.per_minute() / 60.0 * lifetime.seconds())
+    };
+    let sharing = client.workload.values().filter(|workload| shares_text(client, workload, share));
+    sharing.filter_map(of).sum::<f64>() * share.value() / f64::from(fleet(client, provider, share))
+}
+
 /// What to know of a sample that is allowed, but not exact in everything.
 pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> {
     let whole = |workload: &Workload| whole(workload, client.keying(workload), share);
@@ -82,10 +117,14 @@ pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> 
 
 /// Whether sampled keys may find, on their own machines, what others have sent there.
 fn finds_by_luck(client: &Client, provider: &Provider, share: Share) -> bool {
-    let shares_text = |workload: &Workload| {
-        whole(workload, client.keying(workload), share).is_none() && workload.shared_tokens() > 0
-    };
-    provider.routing.key_role == KeyRole::Routing && client.workload.values().any(shares_text)
+    let mut workloads = client.workload.values();
+    provider.routing.key_role == KeyRole::Routing
+        && workloads.any(|workload| shares_text(client, workload, share))
+}
+
+/// Whether the sampled keys of a workload have text in common.
+fn shares_text(client: &Client, workload: &Workload, share: Share) -> bool {
+    whole(workload, client.keying(workload), share).is_none() && workload.shared_tokens() > 0
 }
 
 /// Machines that a key which overflows should find at least.

@@ -442,9 +442,9 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
             .map_err(|(below, message)| (place.join(&below.parse().expect("a written path")), message))?;
         validate_provider(scenario, &scenario.regime[number].provider, &place.child("provider"))?;
     }
-    let providers = scenario.providers().map(|(_, provider)| provider);
+    let providers: Vec<_> = scenario.providers().map(|(_, provider)| provider).collect();
     scenario.sampled().map_or(Ok(()), |share| {
-        coupling::check(client, providers, share).map_err(|message| at("sample", message))
+        coupling::check(client, &providers, share).map_err(|message| at("sample", message))
     })
 }
 

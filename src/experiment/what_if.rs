@@ -69,6 +69,25 @@ impl WhatIf {
     }
 }
 
+impl WhatIf {
+    /// Whether the keys it asks for follow from sessions.
+    fn goes_by_session(&self, loaded: &Loaded) -> bool {
+        let client = &loaded.scenario.client;
+        client.workload.values().any(|workload| client.keying(workload).goes_by_session())
+    }
+
+    /// Refuses keys that follow from sessions where nothing says what is a session: every request would be one of its
+    /// own, and the answer that of a fresh key for each call. `known` says where sessions are missing.
+    pub fn refuse_without_sessions(&self, loaded: &Loaded, known: &str) -> Result<()> {
+        if !self.goes_by_session(loaded) {
+            return Ok(());
+        }
+        let message =
+            format!("the key would follow from a call's session, but {known}: name it in each line");
+        Err(Error::input(format!("--what-if {}", self.name), message))
+    }
+}
+
 /// What `key=...` means: a strategy, perhaps with the number of buckets and what assigns them.
 fn key(text: &str, origin: &str) -> std::result::Result<Vec<Change>, String> {
     const STRATEGIES: [(&str, &str); 8] = [
@@ -274,6 +293,21 @@ impl Replay {
         let changes: Vec<_> = self.changes.iter().filter(is_kept).chain(&what_if.changes).cloned().collect();
         let records: Arc<[_]> = self.log.records(what_if.keeps_marks).into();
         Loaded::from_log("replay", records, &changes)
+    }
+
+    /// Checks that calls name the sessions that a key is to follow from, and says so where only some do.
+    pub fn check_sessions(&self, what_if: &WhatIf, loaded: &Loaded) -> Result<Option<String>> {
+        let calls = &self.log.calls;
+        let named = calls.iter().filter(|call| call.session.is_some()).count();
+        let what = format!("{named} of {} calls name their `session`", calls.len());
+        if named == 0 {
+            let path = self.log.path.display();
+            return what_if.refuse_without_sessions(loaded, &format!("{path}: {what}")).map(|()| None);
+        }
+        let is_guess = what_if.goes_by_session(loaded) && named < calls.len();
+        Ok(is_guess.then(|| {
+            format!("{}: {what}: each of the others is played as a session of its own", what_if.name)
+        }))
     }
 
     /// What was logged as cached, with its line, by the number of the call.

@@ -18,7 +18,7 @@ use crate::random::fold;
 use crate::units::{SimTime, Tokens};
 
 /// Whose boundaries these are, within one store: requests read and write under a scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(pub u64);
 
 impl Scope {

@@ -8,6 +8,7 @@ use crate::client::session::Session;
 use crate::client::traffic::Next;
 use crate::provider::cache::{Cover, Effect};
 use crate::queue::{Event, Queue};
+use crate::simulation::attribution::Noted;
 use crate::units::SimTime;
 
 /// What happens next: at one instant in this order.
@@ -42,8 +43,8 @@ pub(super) struct Agenda {
     sequence: u64,
     pub sessions: Slots<Session>,
     pub effects: Slots<Effect>,
-    /// Those of plain runs.
-    pub covers: Slots<Cover>,
+    /// Those of plain runs, each with what an attribution noted of it.
+    pub covers: Slots<(Cover, Noted)>,
     /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
     pub starts: Vec<Start>,
 }

@@ -1,16 +1,17 @@
 //! Why uncached tokens were uncached, from what actually happened.
 //!
 //! Nested sets of earlier boundaries, each a subset of the one before; the depth lost at each step goes to one
-//! cause, so that the causes add up exactly to `prompt - cached`. Every set is a [`Store`] that never forgets.
+//! cause, so that the causes add up exactly to `prompt - cached`. Every set is one that never forgets.
 
 use crate::client::request::Request;
-use crate::prompt::{EdgeId, PrefixTree, Prompt};
+use crate::prompt::{Cursor, EdgeId, PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect, Found};
 use crate::provider::routing::MachineId;
 use crate::provider::store::{Answers, Scope, Store};
 use crate::provider::write::{Bodies, Readable, Visible, Write};
 use crate::random::fold;
 use crate::simulation::outcome::{Attribution, Cause};
+use crate::simulation::reached::Reached;
 use crate::units::{SimTime, Tokens};
 
 /// The sets, and the shadow caches of the two ceilings.
@@ -19,17 +20,17 @@ pub struct Ledger {
     rules: Write,
     several_partitions: bool,
     /// S0: everything sent before, as plain prefixes.
-    sent: Store,
+    sent: Reached,
     /// S1: the boundaries that were actually written.
-    written: Store,
+    written: Reached,
     /// S2: those in this partition.
-    in_partition: Store,
+    in_partition: Reached,
     /// S3: those that this request's key may read.
-    by_key: Store,
+    by_key: Reached,
     /// S4: those visible by now.
-    visible: Store,
+    visible: Reached,
     /// S5: those on this machine.
-    here: Store,
+    here: Reached,
     /// S6: those unexpired, replaced and evicted ones included; only where there are such.
     unexpired: Option<Store>,
     /// One cache for each partition, visible at once, with the lifetimes of the real one.
@@ -56,7 +57,15 @@ struct Scopes {
     here: Scope,
 }
 
+/// Under which scopes something will be visible.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Noted {
+    key: Scope,
+    here: Scope,
+}
+
 impl Scopes {
+    #[inline(always)]
     fn of(access: &Access) -> Self {
         // Under another date nothing was sent or stored before.
         let everyone = Scope(access.date);
@@ -71,17 +80,18 @@ impl Scopes {
 impl Ledger {
     /// Empty sets.
     pub fn new(rules: &Write, partitions: u32) -> Self {
-        let set = || Store::new(rules.covers());
+        let set = || Reached::new(rules.covers());
+        let forgets = rules.bodies == Bodies::One || rules.capacity_tokens.is_some();
         Self {
             rules: rules.clone(),
             several_partitions: partitions > 1,
-            sent: Store::new(true),
+            sent: Reached::new(true),
             written: set(),
             in_partition: set(),
             by_key: set(),
             visible: set(),
             here: set(),
-            unexpired: (rules.bodies == Bodies::One || rules.capacity_tokens.is_some()).then(set),
+            unexpired: forgets.then(|| Store::new(rules.covers())),
             perfectly_routed: Store::new(true),
         }
     }
@@ -92,6 +102,7 @@ impl Ledger {
     }
 
     /// Attributes the uncached tokens of one request that arrives now.
+    #[inline(always)]
     pub fn attribute(
         &self,
         tree: &PrefixTree,
@@ -100,10 +111,16 @@ impl Ledger {
         found: &Found,
         now: SimTime,
     ) -> Attribution {
-        let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
+        let (at, everyone) = (access.prompt.shareable, Scope(access.date));
+        let sent = self.sent.read(tree, everyone, at, &found.readable);
+        if sent == found.alive {
+            return nothing_lost(request, access, found);
+        }
+        let scopes = Scopes::of(access);
         let read = |set: &Store, scope| set.read(tree, scope, at, &found.readable, now);
         let unexpired = self.unexpired.as_ref().map_or(found.alive, |set| read(set, scopes.here));
-        let lost = self.lost(request, access, found, unexpired, &self.reach(tree, access, &found.readable));
+        let reach = self.reach_within(tree, access, &found.readable, sent);
+        let lost = self.lost(request, access, found, unexpired, &reach);
         let ceiling_lifetime = self.report(read(&self.perfectly_routed, scopes.partition), access);
         Attribution { ceiling_lifetime, ..lost }
     }
@@ -111,10 +128,16 @@ impl Ledger {
     /// How deep everything earlier reaches on the path of a request, whatever has expired since.
     #[inline(always)]
     pub fn reach(&self, tree: &PrefixTree, access: &Access, readable: &Readable) -> Reach {
+        let sent = self.sent.read(tree, Scope(access.date), access.prompt.shareable, readable);
+        self.reach_within(tree, access, readable, sent)
+    }
+
+    /// The same, where it is known how deep the widest set reaches.
+    #[inline(always)]
+    fn reach_within(&self, tree: &PrefixTree, access: &Access, readable: &Readable, sent: Tokens) -> Reach {
         let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
-        // These sets never forget: they have no clock.
-        let read = |set: &Store, scope: Scope| set.read(tree, scope, at, readable, SimTime::ZERO);
-        let (sent, here) = (read(&self.sent, scopes.everyone), read(&self.here, scopes.here));
+        let read = |set: &Reached, scope: Scope| set.read(tree, scope, at, readable);
+        let here = read(&self.here, scopes.here);
         if sent == here {
             // The narrowest set reaches as deep as the widest, and so does every one between them.
             return Reach { sent, written: here, in_partition: None, by_key: here, visible: None, here };
@@ -150,19 +173,28 @@ impl Ledger {
         let sent = reach.sent.max(written);
 
         let prompt = access.prompt.tokens();
-        let boundary = |depth| self.rules.boundary(depth);
+        // Most levels are as deep as the one below.
+        let mut last = (alive, self.rules.boundary(alive));
+        let boundary = |depth| {
+            if depth != last.0 {
+                last = (depth, self.rules.boundary(depth));
+            }
+            last.1
+        };
         let mut lost = [0; Cause::ALL.len()];
         let changed = changed_tokens(request, sent);
         lost[Cause::New as usize] = prompt - sent - changed;
         lost[Cause::Changed as usize] = changed;
         lost[Cause::Unwritten as usize] = sent - written;
-        lost[Cause::OtherAccount as usize] = boundary(written) - boundary(in_partition);
-        lost[Cause::OtherKey as usize] = boundary(in_partition) - boundary(by_key);
-        lost[Cause::NotYetVisible as usize] = boundary(by_key) - boundary(visible);
-        lost[Cause::OtherMachine as usize] = boundary(visible) - boundary(here);
-        lost[Cause::Expired as usize] = boundary(here) - boundary(unexpired);
-        lost[Cause::Evicted as usize] = boundary(unexpired) - boundary(alive);
-        lost[Cause::Rounding as usize] = written - boundary(written) + boundary(alive) - cached;
+        let depths = [alive, unexpired, here, visible, by_key, in_partition, written];
+        let [alive, unexpired, here, visible, by_key, in_partition, boundary] = depths.map(boundary);
+        lost[Cause::OtherAccount as usize] = boundary - in_partition;
+        lost[Cause::OtherKey as usize] = in_partition - by_key;
+        lost[Cause::NotYetVisible as usize] = by_key - visible;
+        lost[Cause::OtherMachine as usize] = visible - here;
+        lost[Cause::Expired as usize] = here - unexpired;
+        lost[Cause::Evicted as usize] = unexpired - alive;
+        lost[Cause::Rounding as usize] = written - boundary + alive - cached;
         Attribution { lost, ceiling_infinite: self.report(sent, access), ceiling_lifetime: 0 }
     }
 
@@ -186,41 +218,58 @@ impl Ledger {
     /// Which sets have anything on an edge.
     pub fn holds(&self, edge: EdgeId) -> [bool; 7] {
         let Self { sent, written, in_partition, by_key, visible, here, perfectly_routed, .. } = self;
-        [sent, written, in_partition, by_key, visible, here, perfectly_routed].map(|set| set.holds(edge))
+        let [sent, written, in_partition, by_key, visible, here] =
+            [sent, written, in_partition, by_key, visible, here].map(|set| set.holds(edge));
+        [sent, written, in_partition, by_key, visible, here, perfectly_routed.holds(edge)]
     }
 
-    /// Notes what a request sends and will store, at its arrival.
-    pub fn arrive(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let scopes = Scopes::of(&effect.access);
-        let Prompt { shareable, .. } = effect.access.prompt;
-        self.sent.write(tree, scopes.everyone, shareable, now, SimTime::NEVER);
-        self.perfectly_routed.write(tree, scopes.partition, shareable, now, effect.expiry);
-        for place in &effect.places {
+    /// Notes what a request that leaves something sends and will store at `places`, at its arrival.
+    #[inline(always)]
+    pub fn arrive(
+        &mut self,
+        tree: &PrefixTree,
+        access: &Access,
+        places: &[Cursor],
+        expiry: SimTime,
+        now: SimTime,
+    ) -> Noted {
+        let scopes = Scopes::of(access);
+        let Prompt { shareable, .. } = access.prompt;
+        self.sent.write(tree, scopes.everyone, shareable);
+        self.perfectly_routed.cover(tree, scopes.partition, shareable, now, expiry);
+        for place in places {
             if place.depth > shareable.depth {
                 // A stored answer lies beyond what was sent, and is known all the same.
-                self.sent.write(tree, scopes.everyone, *place, now, SimTime::NEVER);
-                self.perfectly_routed.write(tree, scopes.partition, *place, now, effect.expiry);
+                self.sent.write(tree, scopes.everyone, *place);
+                self.perfectly_routed.cover(tree, scopes.partition, *place, now, expiry);
             }
-            let note = |set: &mut Store, scope| set.write(tree, scope, *place, now, SimTime::NEVER);
+            let note = |set: &mut Reached, scope| set.write(tree, scope, *place);
             note(&mut self.written, scopes.everyone);
             if self.several_partitions {
                 note(&mut self.in_partition, scopes.partition);
             }
             note(&mut self.by_key, scopes.key);
         }
+        Noted { key: scopes.key, here: scopes.here }
     }
 
-    /// Notes what becomes visible now.
-    pub fn appear(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
-        let scopes = Scopes::of(&effect.access);
-        for place in &effect.places {
+    /// Notes what becomes visible now at `places`.
+    #[inline(always)]
+    pub fn appear(&mut self, tree: &PrefixTree, noted: Noted, places: &[Cursor]) {
+        for place in places {
             if !self.is_instant() {
-                self.visible.write(tree, scopes.key, *place, now, SimTime::NEVER);
+                self.visible.write(tree, noted.key, *place);
             }
-            self.here.write(tree, scopes.here, *place, now, SimTime::NEVER);
+            self.here.write(tree, noted.here, *place);
         }
+    }
+
+    /// Notes what an effect that becomes visible now does, whatever it is.
+    pub fn appear_whole(&mut self, tree: &PrefixTree, effect: &Effect, now: SimTime) {
+        let Scopes { key, here, .. } = Scopes::of(&effect.access);
+        self.appear(tree, Noted { key, here }, &effect.places);
         if let Some(unexpired) = &mut self.unexpired {
-            effect.touch(unexpired, tree, scopes.here, now);
+            effect.touch(unexpired, tree, here, now);
         }
     }
 
@@ -228,6 +277,19 @@ impl Ledger {
     fn is_instant(&self) -> bool {
         self.rules.visible == Visible::Arrival && self.rules.lag.0 == 0
     }
+}
+
+/// The attribution where everything sent before on the path of a request is alive for it: so is all of it in every set
+/// between the two, and in the shadow cache, which holds no less than the real one and no more than was sent.
+#[inline(always)]
+fn nothing_lost(request: &Request, access: &Access, found: &Found) -> Attribution {
+    let Found { alive, cached, .. } = *found;
+    let changed = changed_tokens(request, alive);
+    let mut lost = [0; Cause::ALL.len()];
+    lost[Cause::New as usize] = access.prompt.tokens() - alive - changed;
+    lost[Cause::Changed as usize] = changed;
+    lost[Cause::Rounding as usize] = alive - cached;
+    Attribution { lost, ceiling_infinite: cached, ceiling_lifetime: cached }
 }
 
 /// Of the tokens beyond everything sent before, those up to the length of the session's own previous prompt. (If that

@@ -9,14 +9,14 @@ use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
 use crate::extent::Extent;
 use crate::prompt::PrefixTree;
-use crate::provider::cache::{Access, Effect};
+use crate::provider::cache::{Access, Cover, Effect, Found};
 use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
 use crate::provider::routing::MachineId;
 use crate::queue::Event;
 use crate::random::{Purpose, SessionKey};
 use crate::simulation::agenda::{Agenda, Kind, Slots, Start};
-use crate::simulation::attribution::Ledger;
+use crate::simulation::attribution::{Ledger, Noted};
 use crate::simulation::outcome::{Attribution, Outcome};
 use crate::simulation::regime::{Provided, Regime, Terms};
 use crate::units::{SimTime, Span, Tokens};
@@ -129,24 +129,17 @@ impl Simulation {
     /// Runs to the end of the traffic and shows every outcome in the order of arrival. Fails only where the
     /// traffic does: at a bad line of a trace.
     pub fn run(&mut self, observer: &mut impl Observer) -> Result<()> {
-        if self.extent == Extent::Plain && self.ledger.is_none() {
-            return self.play(Extent::Plain, |simulation, session, now| {
+        match self.extent {
+            Extent::Plain => self.play(Extent::Plain, |simulation, session, now| {
                 simulation.arrive_plainly(session, now, observer)
-            });
+            }),
+            Extent::Full => self.run_requests(&mut |outcome, _, _| observer.observe(outcome)),
         }
-        self.run_requests(&mut |outcome, _, _| observer.observe(outcome))
     }
 
     /// Like [`run`](Self::run), and shows the requests behind the outcomes too, with the tree of their prompts.
     pub fn run_requests(&mut self, observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree)) -> Result<()> {
-        match self.extent {
-            Extent::Plain => self.play(Extent::Full, |simulation, session, now| {
-                simulation.arrive(session, now, Extent::Plain, observe)
-            }),
-            Extent::Full => self.play(Extent::Full, |simulation, session, now| {
-                simulation.arrive(session, now, Extent::Full, observe)
-            }),
-        }
+        self.play(Extent::Full, |simulation, session, now| simulation.arrive(session, now, observe))
     }
 
     /// Runs to the end of the traffic. `call` makes a session's request at a moment, and says when its next one comes;
@@ -175,12 +168,9 @@ impl Simulation {
             match Kind::of(event) {
                 Kind::Change => self.change(slot as usize),
                 Kind::Visible if extent == Extent::Plain => {
-                    self.provider.cache.apply_cover(
-                        &self.tree,
-                        &self.agenda.covers.values[slot as usize],
-                        now,
-                    );
+                    let (cover, noted) = self.agenda.covers.values[slot as usize];
                     self.agenda.covers.free.push(slot);
+                    self.appear_plainly(&cover, noted, now);
                 }
                 Kind::Visible => {
                     let effects = std::mem::take(&mut self.agenda.effects);
@@ -221,7 +211,7 @@ impl Simulation {
         let arriving = || subjects(Kind::Arrival).map(|slot| &sessions.values[slot]);
         let appearing = || {
             subjects(Kind::Visible).map(|slot| match extent {
-                Extent::Plain => covers.values[slot].at.edge,
+                Extent::Plain => covers.values[slot].0.at.edge,
                 Extent::Full => effects.values[slot].access.prompt.shareable.edge,
             })
         };
@@ -327,7 +317,7 @@ impl Simulation {
         let sessions = self.agenda.sessions.used().chain(starting).flat_map(Session::places);
         let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
         let effects = self.agenda.effects.used().flat_map(Effect::edges);
-        let effects = effects.chain(self.agenda.covers.used().map(|cover| cover.at.edge));
+        let effects = effects.chain(self.agenda.covers.used().map(|(cover, _)| cover.at.edge));
         let used = places.chain(effects).chain(self.provider.cache.live_edges(now));
         self.tree.free_all_but(used);
         self.kept_edges = self.tree.len();
@@ -359,9 +349,9 @@ impl Simulation {
         &mut self,
         session: &mut Session,
         now: SimTime,
-        extent: Extent,
         observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree),
     ) -> Option<SimTime> {
+        let extent = Extent::Full;
         let request = self.traffic.request(session, now, &mut self.tree, extent);
         let sent = self.send(&request, now, extent);
         let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
@@ -376,7 +366,7 @@ impl Simulation {
         self.traffic.answered(session, &request, &response, &mut self.next, extent)
     }
 
-    /// The same in a plain run of which nothing is attributed.
+    /// The same in a plain run.
     #[inline(always)]
     fn arrive_plainly(
         &mut self,
@@ -390,16 +380,41 @@ impl Simulation {
         let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
         let cover = self.provider.cache.cover(&self.tree, &sent.access, found.read, now + sent.lifetime);
         let served = sent.serve(&mut self.provider.machines, found.cached);
-        let outcome = self.outcome(&request, &sent, &served, cover.written, None);
+        let (attribution, noted) = self.note_plainly(&request, &sent, &found, &cover).unzip();
+        let outcome = self.outcome(&request, &sent, &served, cover.written, attribution);
         observer.observe(&outcome);
+        let noted = noted.unwrap_or_default();
         if outcome.visible_at == now {
-            self.provider.cache.apply_cover(&self.tree, &cover, now);
+            self.appear_plainly(&cover, noted, now);
         } else {
-            let slot = self.agenda.covers.put(cover);
+            let slot = self.agenda.covers.put((cover, noted));
             self.agenda.push(outcome.visible_at, Kind::Visible, slot);
         }
         let response = self.response(&request, &outcome);
         self.traffic.answered(session, &request, &response, &mut self.next, extent)
+    }
+
+    /// Attributes what a request of a plain run did not find, and notes what it leaves.
+    #[inline(always)]
+    fn note_plainly(
+        &mut self,
+        request: &Request,
+        sent: &Sent,
+        found: &Found,
+        cover: &Cover,
+    ) -> Option<(Attribution, Noted)> {
+        let ledger = self.ledger.as_mut()?;
+        let (access, now) = (&sent.access, sent.arrival);
+        let attribution = ledger.attribute(&self.tree, request, access, found, now);
+        Some((attribution, ledger.arrive(&self.tree, access, &[cover.at], cover.expiry, now)))
+    }
+
+    #[inline(always)]
+    fn appear_plainly(&mut self, cover: &Cover, noted: Noted, now: SimTime) {
+        self.provider.cache.apply_cover(&self.tree, cover, now);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.appear(&self.tree, noted, &[cover.at]);
+        }
     }
 
     /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
@@ -480,7 +495,8 @@ impl Simulation {
         // A failed call that leaves nothing could not have been read by any other cache either.
         let leaves_something = !sent.failed || self.provider.failed_writes;
         if let Some(ledger) = self.ledger.as_mut().filter(|_| leaves_something) {
-            ledger.arrive(&self.tree, &effect, now.before(self.remembers));
+            let Effect { access, places, expiry, .. } = &effect;
+            ledger.arrive(&self.tree, access, places, *expiry, now.before(self.remembers));
         }
         if visible_at == now {
             self.appear(&effect, now);
@@ -495,7 +511,7 @@ impl Simulation {
         let now = now.before(self.remembers);
         self.provider.cache.apply(&self.tree, effect, now);
         if let Some(ledger) = &mut self.ledger {
-            ledger.appear(&self.tree, effect, now);
+            ledger.appear_whole(&self.tree, effect, now);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`lifetimes`] is the same loop under many lifetimes at once.
 
 pub mod outcome;
+mod reached;
 pub mod attribution;
 pub mod agenda;
 pub mod regime;
