@@ -1034,9 +1034,9 @@ fn stopped(case: &Case, args: &[&str], signal: &str, after: Duration) -> Option<
 }
 
 /// Interrupts a sweep. If the signal comes before the sweep listens, it kills: then once more, and later.
-fn interrupted(case: &Case, args: &[&str]) {
+fn interrupted(case: &Case, args: &[&str], signal: &str) {
     for after in [5, 10, 20, 40, 80, 160, 320, 640] {
-        let code = stopped(case, args, "-INT", Duration::from_millis(after));
+        let code = stopped(case, args, signal, Duration::from_millis(after));
         if code == Some(130) {
             return;
         }
@@ -1053,13 +1053,13 @@ fn an_interrupted_sweep_goes_on_to_the_same_bytes() {
     let case = Case::new().file("s.toml", larger_sweep(6000));
     let resume = and(&sweep_into("cut"), &["--resume"]);
     let whole = case.run(&sweep_into("whole"));
-    interrupted(&case, &sweep_into("cut"));
+    interrupted(&case, &sweep_into("cut"), "-INT");
     let saved = case.files("cut");
     assert!(saved.keys().eq(["unfinished.csv"]), "{:?}", saved.keys());
     assert!(case.text("cut/unfinished.csv").lines().count() > 1, "finished rows are saved");
     assert_whole(&saved);
-    // Interrupted again, and then killed: what was saved stays.
-    interrupted(&case, &resume);
+    // Interrupted again, as a batch system does it, and then killed: what was saved stays.
+    interrupted(&case, &resume, "-TERM");
     let more = case.files("cut");
     assert!(more.keys().eq(saved.keys()), "{:?}", more.keys());
     assert!(more["unfinished.csv"].len() >= saved["unfinished.csv"].len(), "saved rows are gone");
