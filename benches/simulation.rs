@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use cachecast::experiment::lifetimes::Lifetimes;
 use cachecast::experiment::metrics::{COLUMNS, Row};
-use cachecast::experiment::run::{replicate, replicate_lifetimes, replicate_unwatched};
+use cachecast::experiment::run::{replicate, replicate_lifetimes, replicate_unwatched, simulation};
 use cachecast::experiment::scenario::Loaded;
 use cachecast::experiment::sweep::Plan;
 use cachecast::random::mix;
+use cachecast::simulation::outcome::Outcome;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -274,23 +275,29 @@ fn print(case: &Case, played: &Played, bare: f64) {
     );
 }
 
-/// Peak memory in bytes of a process that plays this case and nothing else.
-fn peak_memory(index: usize) -> f64 {
+/// Peak memory in bytes of a process that plays this case and nothing else, and how much of it segments take.
+fn peak_memory(index: usize) -> [f64; 2] {
     let this = std::env::current_exe().expect("a program knows its file");
     let output = Command::new(this).env("CACHECAST_BENCH_MEMORY", index.to_string()).output();
-    let text = String::from_utf8(output.expect("it runs").stdout).expect("it prints a number");
-    text.trim().parse::<f64>().expect("it prints a number") * 1_024.0
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("it prints numbers");
+    let mut numbers = text.split_whitespace().map(|number| number.parse().expect("a number"));
+    let [peak, segments]: [f64; 2] = std::array::from_fn(|_| numbers.next().expect("two numbers"));
+    [peak * 1_024.0, segments]
 }
 
 /// What is played for its memory: so many conversations at a time.
-const MEMORY: [u64; 3] = [2_000, 20_000, 100_000];
+const MEMORY: [u64; 2] = [20_000, 100_000];
 
 fn play_for_memory(index: usize) {
     let case = chat("memory", MEMORY[index], 64, "60s", AT_ONCE);
     black_box(case.play().nanoseconds);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    println!("{}", line.map_or("0", |line| line.trim().trim_end_matches(" kB")));
+    let peak = line.map_or("0", |line| line.trim().trim_end_matches(" kB"));
+    // The same again, to ask it what it holds: arrays keep the room that they needed most.
+    let mut simulation = simulation(&case.loaded(), 0).expect("a case is right");
+    simulation.run(&mut |_: &Outcome| ()).expect("generated traffic cannot fail");
+    println!("{peak} {}", simulation.segment_bytes());
 }
 
 fn criterion_runs(criterion: &mut Criterion) {
@@ -408,10 +415,15 @@ fn report_independence() {
 }
 
 fn report_memory() {
-    let peaks: Vec<_> = (0..MEMORY.len()).map(peak_memory).collect();
-    let bytes = (peaks[2] - peaks[1]) / (MEMORY[2] - MEMORY[1]) as f64;
-    println!("bytes a live conversation, four to a bucket: {bytes:.0}  (aim 220)");
-    println!("peak memory at {} live: {:.0} MiB", MEMORY[2], peaks[2] / 1_048_576.0);
+    let [some, most] = [0, 1].map(peak_memory);
+    let conversations = (MEMORY[1] - MEMORY[0]) as f64;
+    let [all, segments] = [0, 1].map(|number| (most[number] - some[number]) / conversations);
+    println!(
+        "bytes a live conversation, four to a bucket: {all:.0}, of which {segments:.0} are its segments'; beyond them {:.0}  \
+         (aim 220)",
+        all - segments
+    );
+    println!("peak memory at {} live: {:.0} MiB", MEMORY[1], most[0] / 1_048_576.0);
 }
 
 /// Every lifetime of the shipped scenario at the highest of its rates, in one pass and one by one, in turn.

@@ -58,6 +58,7 @@
 
 pub mod units;
 pub mod extent;
+pub mod chunked;
 pub mod random;
 pub mod error;
 pub mod document;

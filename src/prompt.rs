@@ -285,6 +285,11 @@ impl PrefixTree {
         self.edges.len() - self.free.len() - 1
     }
 
+    /// Bytes that the edges take, without the texts of those that many share.
+    pub fn bytes(&self) -> usize {
+        self.edges.len() * size_of::<Edge>()
+    }
+
     /// How many edges were made before this one, those that were freed since included.
     pub fn serial(&self, edge: EdgeId) -> u32 {
         self.edges[edge.0 as usize].serial

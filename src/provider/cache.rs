@@ -259,6 +259,11 @@ impl Cache {
         self.store.holds(edge)
     }
 
+    /// Bytes that what is held on edges takes.
+    pub fn bytes(&self) -> usize {
+        self.store.bytes()
+    }
+
     /// The edges on which something is alive, and those of bodies that must be known apart.
     pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
         let owners = self.machines.iter().flat_map(|machine| &machine.owners);

@@ -11,6 +11,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::chunked::Chunked;
 use crate::prompt::{Cursor, EdgeId, PathStep, PrefixTree};
 use crate::provider::routing::MachineId;
 use crate::provider::write::{Readable, Write};
@@ -70,7 +71,7 @@ struct Notes {
 pub struct Store {
     covers: bool,
     /// What one scope holds on each edge. Most edges belong to one session, which most often finds one machine.
-    first: Vec<Held>,
+    first: Chunked<Held>,
     /// What other scopes hold, and what stands on no edge of the tree.
     others: FxHashMap<(Scope, EdgeId), Steps>,
     /// Entries of `others` after the last clean-up: dead ones are swept when their number has doubled.
@@ -95,7 +96,7 @@ const MOST_EDGES: u32 = 1 << 31;
 impl Store {
     /// An empty store; `covers` says whether a write at one depth also stores the boundaries before it.
     pub fn new(covers: bool) -> Self {
-        Self { covers, first: Vec::new(), others: FxHashMap::default(), kept: 0, notes: None }
+        Self { covers, first: Chunked::default(), others: FxHashMap::default(), kept: 0, notes: None }
     }
 
     /// An empty store of limited room: it notes what is touched, for [`Capacity`](super::capacity::Capacity) to
@@ -338,6 +339,11 @@ impl Store {
         self.others.len() + self.first.iter().filter(|held| !held.steps.is_empty()).count()
     }
 
+    /// Bytes that the places on edges take.
+    pub fn bytes(&self) -> usize {
+        self.first.bytes()
+    }
+
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -395,8 +401,8 @@ impl Store {
     fn make_room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
         let index = edge.0 as usize;
         let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry < now);
-        if index >= self.first.len() && edge.0 < MOST_EDGES {
-            self.first.resize(index + 1, Held { scope, steps: Steps::new() });
+        while index >= self.first.len() && edge.0 < MOST_EDGES {
+            self.first.push(Held { scope, steps: Steps::new() });
         }
         // A place is free for the next scope as soon as all in it is dead.
         if self.first.get(index).is_some_and(|held| is_dead(&held.steps)) {

@@ -4,6 +4,7 @@
 //! kind, sequence): at one instant a change comes first, then what becomes visible, then arrivals; what expires at an
 //! instant is still alive at it.
 
+use crate::chunked::Chunked;
 use crate::client::session::Session;
 use crate::client::traffic::Next;
 use crate::provider::cache::{Cover, Effect};
@@ -57,13 +58,13 @@ pub(super) struct Start {
 
 /// Values in numbered slots. A slot that is free keeps its value until it is used again.
 pub(super) struct Slots<T> {
-    pub values: Vec<T>,
+    pub values: Chunked<T>,
     pub free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self { values: Chunked::default(), free: Vec::new() }
     }
 }
 

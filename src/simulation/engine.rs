@@ -270,6 +270,11 @@ impl Simulation {
         self.tree.len()
     }
 
+    /// Bytes of what was sent and of what is held of it: edges, and their places in the cache.
+    pub fn segment_bytes(&self) -> usize {
+        self.tree.bytes() + self.provider.cache.bytes()
+    }
+
     /// The traffic, for what it skipped.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
@@ -383,6 +388,7 @@ impl Simulation {
         let (attribution, noted) = self.note_plainly(&request, &sent, &found, &cover).unzip();
         let outcome = self.outcome(&request, &sent, &served, cover.written, attribution);
         observer.observe(&outcome);
+        // Without a ledger nobody asks what was noted.
         let noted = noted.unwrap_or_default();
         if outcome.visible_at == now {
             self.appear_plainly(&cover, noted, now);
