@@ -236,44 +236,67 @@ fn a_replay_gives_what_the_law_gives_and_says_so_first() {
 fn a_key_by_session_needs_sessions() {
     let folder = TempDir::new().unwrap();
     let call = |time: u32, session: &str| {
-        let mut call =
-            json!({ "time": time, "request": serde_json::from_str::<Value>(&body("hello")).unwrap() });
-        if !session.is_empty() {
+        let request: Value = serde_json::from_str(&body("hello")).unwrap();
+        let mut call = json!({ "time": time, "request": request, "response": { "id": format!("r{time}") } });
+        if session.is_empty() {
+            // A response without an id names nothing.
+            call["response"] = json!({});
+        } else if session != "own" {
             call["session"] = json!(session);
         }
         format!("{call}\n")
     };
-    write(folder.path(), "none.jsonl", &(call(0, "") + &call(1, "")));
-    write(folder.path(), "some.jsonl", &(call(0, "s") + &call(1, "")));
     let line =
         |session: &str| format!(r#"{{"timestamp": 0, "input_length": 10, "hash_ids": [0]{session}}}"#) + "\n";
-    write(folder.path(), "none.trace.jsonl", &line(""));
-    write(folder.path(), "all.trace.jsonl", &line(r#", "session": 1"#));
-    let trace = ["--block-tokens", "16", "--time-unit", "s"];
-    let by_session = ["key=session", "key=buckets(2)", "client.key.strategy=per_branch"];
-    for what_if in by_session {
-        let asked = ["--what-if", what_if];
-        let message = refused(folder.path(), &[&["replay", "none.jsonl"], &asked[..]].concat());
-        let why = format!(
-            "error: --what-if {what_if}: the key would follow from a call's session, but none.jsonl: 0 of 2 calls name \
-             their `session`"
-        );
-        assert!(message.contains(&why), "{message}");
-        let message =
-            refused(folder.path(), &[&["replay", "none.trace.jsonl"], &trace[..], &asked[..]].concat());
-        assert!(message.contains("no `session` stands in the first line of none.trace.jsonl"), "{message}");
-        let said = cachecast(folder.path(), &[&["replay", "some.jsonl"], &asked[..]].concat());
-        let said = String::from_utf8(said.stderr).unwrap();
-        let words = format!("warning: {what_if}: 1 of 2 calls name their `session`: each of the others");
-        assert!(said.contains(&words), "{said}");
-        answer(
-            folder.path(),
-            &[&["replay", "all.trace.jsonl", "--format", "json"], &trace[..], &asked[..]].concat(),
-        );
+    let (unnamed, named) = (line(""), line(r#", "session": 1"#));
+    let files = [
+        ("none.jsonl", call(0, "") + &call(1, "")),
+        ("some.jsonl", call(0, "s") + &call(1, "") + &call(2, "s")),
+        ("own.jsonl", call(0, "own") + &call(1, "own")),
+        ("none.trace.jsonl", unnamed.repeat(2)),
+        ("some.trace.jsonl", named.repeat(2) + &unnamed),
+        ("all.trace.jsonl", named.repeat(2)),
+    ];
+    for (name, text) in &files {
+        write(folder.path(), name, text);
     }
-    for what_if in ["key=call", "key=none", "key=buckets(2, random)"] {
-        answer(folder.path(), &["replay", "none.jsonl", "--format", "json", "--what-if", what_if]);
+    let run = |file: &str, more: &[&str]| {
+        let trace = ["--block-tokens", "16", "--time-unit", "s"];
+        let described = if file.contains("trace") { &trace[..] } else { &[] };
+        cachecast(folder.path(), &[&["replay", file, "--format", "json"], described, more].concat())
+    };
+    let alone = "no two calls of own.jsonl have one session: every call gets a key of its own";
+    for what_if in ["key=session", "key=buckets(2)", "client.key.strategy=per_branch"] {
+        let refused = format!(
+            "error: --what-if {what_if}: the key would follow from a call's session, but 0 of 2 calls of"
+        );
+        for (file, code, words) in [
+            ("none.jsonl", 2, refused.as_str()),
+            ("none.trace.jsonl", 2, &refused),
+            ("some.jsonl", 0, "2 of 3 calls of some.jsonl name their `session`: each of the others"),
+            (
+                "some.trace.jsonl",
+                0,
+                "2 of 3 calls of some.trace.jsonl name their `session`: each of the others",
+            ),
+            ("own.jsonl", 0, alone),
+            ("all.trace.jsonl", 0, ""),
+        ] {
+            let output = run(file, &["--what-if", what_if]);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{file} {what_if}: {said}");
+            assert!(
+                said.contains(words) && (!words.is_empty() || !said.contains("session")),
+                "{file} {what_if}: {said}"
+            );
+        }
     }
+    for more in [&["--what-if", "key=call"][..], &["--what-if", "key=buckets(2, random)"], &[]] {
+        assert!(run("none.jsonl", more).status.success(), "{more:?}");
+    }
+    // What `--set` asks for is no choice of a what-if.
+    let set = ["--set", "client.key.strategy=per_session", "--what-if", "retention=24h"];
+    assert!(run("none.jsonl", &set).status.success());
 }
 
 #[test]

@@ -225,6 +225,47 @@ fn the_full_run_lies_within_the_stated_error() {
 }
 
 #[test]
+fn a_sample_whose_machines_could_lose_shared_text_is_refused() {
+    let sampled = |more: &str| {
+        let changes = "client.key.strategy=per_session
+            provider.routing.key_role=routing
+            sample=1/64
+            client.workload.chat.arrivals.rate=1000/min";
+        try_load(USERS, &format!("{changes}\n{more}")).map_err(|error| error.to_string())
+    };
+    sampled("").unwrap();
+    let rare = "client.workload.chat.arrivals.rate=10/min";
+    let words = sampled(rare).unwrap_err();
+    assert!(
+        words.contains("keys cannot be sampled by 1/64: only 0.") && words.ends_with("; take 4/64"),
+        "{words}"
+    );
+    // What is said to do does: the fleet is then sampled as the keys are.
+    sampled(&format!("{rare}\nsample=4/64")).unwrap();
+    for fewer in [
+        "client.gateway.accounts=16",
+        "provider.routing.backends=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
+        "client.workload.chat.arrivals.process=gamma
+         client.workload.chat.arrivals.gap_variation=20",
+        "client.workload.chat.arrivals.process=daily
+         client.workload.chat.arrivals.daily_swing=0.99",
+    ] {
+        assert!(sampled(fewer).unwrap_err().contains("keys cannot be sampled"), "{fewer}");
+    }
+    // Another workload has other text, and fewer sessions that bring it along.
+    let second = USERS[USERS.find("[client.workload.chat]").unwrap()..USERS.find("[provider]").unwrap()]
+        .replace("workload.chat", "workload.other")
+        .replace("40/min", "10/min");
+    let both = format!("{USERS}{second}");
+    let changes = "client.key.strategy=per_session
+        client.workload.chat.arrivals.rate=1000/min
+        provider.routing.key_role=routing
+        sample=1/64";
+    assert!(try_load(&both, changes).is_err());
+    assert!(try_load(&both, &format!("{changes}\nclient.workload.other.arrivals.rate=1000/min")).is_ok());
+}
+
+#[test]
 fn more_replications_make_the_error_smaller_and_all_keys_leave_none() {
     let sample = load(USERS, "sample=1/4");
     let estimated: Vec<_> = (0..16).map(|seed| report(&sample, seed).estimated.unwrap()).collect();

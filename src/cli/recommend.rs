@@ -26,6 +26,7 @@ use crate::experiment::scenario::{Change, Loaded, Scenario};
 use crate::experiment::statistics::Estimate;
 use crate::experiment::tables::{plain, word};
 use crate::experiment::{ensemble, preflight, results};
+use crate::input::calls::{Calls, LogKind};
 use crate::report::about::About;
 use crate::units::Span;
 
@@ -245,6 +246,14 @@ impl Recommend {
 
     /// A trace as a scenario.
     fn trace(&self, trace: &str, mut changes: Vec<Change>) -> Result<Loaded> {
+        let kind = Calls::detect(Path::new(trace))?;
+        if kind != LogKind::Trace {
+            let message = format!(
+                "is {}, and no trace: `cachecast replay --what-if` compares choices on it",
+                kind.name()
+            );
+            return Err(Error::input(trace, message));
+        }
         if !trace.ends_with(".parquet") && (self.block_tokens.is_none() || self.time_unit.is_none()) {
             return Err(Error::input(trace, "a trace needs --block-tokens and --time-unit"));
         }

@@ -17,11 +17,12 @@ use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::sweep::{Outline, Rows};
-use crate::experiment::what_if::{self, Validation, Variant, WhatIf};
+use crate::experiment::what_if::{self, Sessions, Validation, Variant, WhatIf};
 use crate::input::calls::{Calls, LogKind};
 use crate::input::log::Log;
 use crate::input::trace::{Description, IdScope, Record, TraceFormat, TraceReader};
 use crate::input::writer::Form;
+use crate::random::digest;
 
 /// Play a recorded trace, or a log of your own, against a provider
 #[derive(Debug, Args)]
@@ -81,12 +82,8 @@ impl Replay {
         let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
         let others: Vec<_> =
             what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
-        if self.first_session()?.is_none() {
-            let known = format!("no `session` stands in the first line of {}", self.trace);
-            what_ifs
-                .iter()
-                .zip(&others)
-                .try_for_each(|(what_if, other)| what_if.refuse_without_sessions(other, &known))?;
+        if !what_ifs.is_empty() {
+            self.check_sessions(&loaded, what_ifs, &others, &self.sessions()?)?;
         }
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&preflight::warnings(&loaded));
@@ -108,12 +105,30 @@ impl Replay {
         self.say(LogKind::Trace, None, actual, what_ifs, others)
     }
 
-    /// The session that the trace names first.
-    fn first_session(&self) -> Result<Option<String>> {
-        let mut record = Record::default();
-        TraceReader::open(&self.described.format(&self.trace, self.logged.skip_bad), Path::new(""))?
-            .read(&mut record)?;
-        Ok(record.session)
+    /// What the lines of the trace say of their sessions.
+    fn sessions(&self) -> Result<Sessions> {
+        let format = self.described.format(&self.trace, self.logged.skip_bad);
+        let mut lines = TraceReader::open(&format, Path::new(""))?;
+        let (mut record, mut sessions) = (Record::default(), Sessions::default());
+        while lines.read(&mut record)? {
+            sessions.count(record.session.as_ref().map(digest));
+        }
+        Ok(sessions)
+    }
+
+    /// Checks the choices that need sessions.
+    fn check_sessions(
+        &self,
+        actual: &Loaded,
+        what_ifs: &[WhatIf],
+        others: &[Loaded],
+        sessions: &Sessions,
+    ) -> Result<()> {
+        for (what_if, other) in what_ifs.iter().zip(others) {
+            let said = sessions.check(what_if, [actual, other], &self.trace)?;
+            self.common.warn(&Vec::from_iter(said));
+        }
+        Ok(())
     }
 
     fn replay_log(&self, what_ifs: &[WhatIf]) -> Result<()> {
@@ -124,12 +139,14 @@ impl Replay {
         let log = Log::read(Path::new(&self.trace), &self.logged.format())?;
         let (kind, skipped) = (log.kind, (log.skipped.count, log.skipped.first.clone()));
         let replay = what_if::Replay::new(log, &mut known, &self.common.changes()?);
-        let scenario = |what_if: &WhatIf| self.settled(replay.scenario(what_if)?, what_if);
+        let scenario = |what_if: &WhatIf| {
+            let (loaded, words) = replay.scenario(what_if)?;
+            self.common.warn(&Vec::from_iter(words));
+            self.settled(loaded, what_if)
+        };
         let loaded = scenario(&WhatIf::actual())?;
         let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
-        for (what_if, other) in what_ifs.iter().zip(&others) {
-            self.common.warn(&Vec::from_iter(replay.check_sessions(what_if, other)?));
-        }
+        self.check_sessions(&loaded, what_ifs, &others, &replay.sessions())?;
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
         let of_actual = preflight::warnings(&loaded);

@@ -121,7 +121,7 @@ pub(super) fn play(
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-/// Ctrl-C (or SIGTERM) leaves no unfinished file behind.
+/// Ctrl-C leaves no unfinished file behind.
 pub(super) fn remove_on_interrupt(unfinished: Vec<PathBuf>) {
     if unfinished.is_empty() {
         return;

@@ -261,7 +261,7 @@ fn digest(outline: &Outline) -> Result<String> {
     Ok(format!("sweep-{:016x}", outline.fingerprint()?))
 }
 
-/// A flag that Ctrl-C (or SIGTERM) raises; a second one ends the program at once.
+/// A flag that Ctrl-C raises; a second one ends the program at once.
 fn on_interrupt() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);

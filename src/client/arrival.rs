@@ -52,6 +52,17 @@ pub enum Process {
 }
 
 impl Arrivals {
+    /// Session starts a second in the quietest hours, or between bursts: what can be relied on.
+    pub fn least_rate_per_second(&self) -> f64 {
+        let calm = match self.process {
+            Process::Fixed | Process::Poisson => 1.0,
+            // As many bursts are as good as independent starts.
+            Process::Gamma => 1.0 / (self.gap_variation * self.gap_variation).max(1.0),
+            Process::Daily => 1.0 - self.daily_swing,
+        };
+        self.rate.per_minute() / 60.0 * calm
+    }
+
     /// Checks what the types cannot say; the error names the field.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         if !(0.05..=20.0).contains(&self.gap_variation) {

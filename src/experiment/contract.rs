@@ -85,15 +85,24 @@ impl Contracts {
         if let Some(same) = candidates().find(|(_, name)| is_dated(model, name)) {
             return chosen(same, true);
         }
-        // The nearest relative: most words of the name in common, from its start; the first of equals.
-        let mut best = (first, 0);
+        // The nearest relative: most words of the name in common, from its start; of equals the default, or the first.
+        let common = |name: &str| words(model).zip(words(name)).take_while(|(a, b)| a == b).count();
+        let mut best = (first, common(first.1));
         for candidate in candidates() {
-            let common = words(model).zip(words(candidate.1)).take_while(|(a, b)| a == b).count();
+            let common = common(candidate.1);
             if common > best.1 && common > usize::from(model.starts_with("gpt-")) {
                 best = (candidate, common);
             }
         }
         chosen(best.0, false)
+    }
+
+    /// Who is asked, if that is one profile.
+    pub fn only_profile(&self) -> Option<&str> {
+        match self.profiles.as_slice() {
+            [one] => Some(&one.profile),
+            _ => None,
+        }
     }
 
     /// Models that no profile has, with those they were taken for.
@@ -182,6 +191,11 @@ mod tests {
         let mut contracts = Contracts::new(Some("openai-5.6"), Path::new("")).unwrap();
         assert_eq!(contracts.of(Some("gpt-6-sol")).provider.model, "gpt-6-sol");
         assert_eq!(contracts.of(None).provider.model, "gpt-5.6-terra");
+        assert_eq!(
+            contracts.of(Some("gpt-5.2")).provider.model,
+            "gpt-5.6-terra",
+            "all are as near: the default"
+        );
         assert!(Contracts::new(Some("openai-5.7"), Path::new("")).is_err());
     }
 }

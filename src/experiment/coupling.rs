@@ -56,11 +56,11 @@ fn keys_are_coupled(provider: &Provider) -> Option<&'static str> {
     reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))
 }
 
-/// So many sessions of other keys should start on a machine while what one of them has brought there lives: then hardly
-/// one in twenty thousand finds that nobody has.
+/// So many sessions of other keys should start on a machine while what one of them has brought there lives: hardly one in
+/// twenty thousand then finds that nobody has.
 const OFTEN: f64 = 10.0;
 
-/// Why a sample's machines would lose text that those of the full run keep.
+/// Why a sample's machines could lose text that those of the full run keep.
 fn too_thin(client: &Client, provider: &Provider, share: Share) -> Option<String> {
     let is_often =
         |share| thinned(client, provider, share) <= MUCH_THINNER || met(client, provider, share) >= OFTEN;
@@ -69,26 +69,28 @@ fn too_thin(client: &Client, provider: &Provider, share: Share) -> Option<String
     }
     let machines = provider.routing.machines;
     let mut shares = (1..machines).filter_map(|some| format!("{some}/{machines}").parse().ok());
-    let least = shares.find(|larger: &Share| larger.value() > share.value() && is_often(*larger));
-    let instead = least.map_or("only the full run tells".into(), |least| format!("take {least} or more"));
+    let enough = shares.find(|larger: &Share| larger.value() > share.value() && is_often(*larger));
+    let instead = enough.map_or("only the full run tells".into(), |enough| format!("take {enough}"));
     Some(format!(
-        "keys cannot be sampled by {share}: text that keys share is found where another key has brought it to the same \
-         machine (provider.routing.key_role = routing), and of the sample only {:.1} sessions would start on a machine \
-         while it lives there, too few to keep it: {instead}",
+        "keys cannot be sampled by {share}: only {:.1} sampled sessions would start on a machine while text that keys share \
+         lives there, and whether the next one finds it is luck (provider.routing.key_role = routing); {instead}",
         met(client, provider, share)
     ))
 }
 
-/// Sessions of a sample that start on one machine, on average, while what they share lives there.
+/// Sessions of a sample that start on one machine when there are fewest, while what they share lives: of the workload that
+/// has the fewest. (Sessions of others may have other text.)
 fn met(client: &Client, provider: &Provider, share: Share) -> f64 {
     let of = |workload: &Workload| {
         let wanted = workload.retention.as_deref().or(client.retention.as_deref());
         let policy = provider.policy(wanted, client.zero_data_retention).ok()?;
         let lifetime = Span(provider.retention.lifetime.get(policy)?.mean() as u64);
-        Some(workload.arrivals.as_ref()?.rate.per_minute() / 60.0 * lifetime.seconds())
+        Some(workload.arrivals.as_ref()?.least_rate_per_second() * lifetime.seconds())
     };
     let sharing = client.workload.values().filter(|workload| shares_text(client, workload, share));
-    sharing.filter_map(of).sum::<f64>() * share.value() / f64::from(fleet(client, provider, share))
+    let partitions = client.gateway.accounts as usize * provider.routing.backends.len();
+    let machines = f64::from(fleet(client, provider, share)) * partitions as f64;
+    sharing.filter_map(of).fold(f64::INFINITY, f64::min) * share.value() / machines
 }
 
 /// What to know of a sample that is allowed, but not exact in everything.
@@ -97,14 +99,6 @@ pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> 
     let unsampled = client.workload.iter().filter_map(|(name, workload)| {
         whole(workload).map(|why| format!("sample: workload `{name}` is simulated whole: {why}"))
     });
-    let thin = thinned(client, provider, share);
-    let by_luck = (finds_by_luck(client, provider, share) && thin > MUCH_THINNER).then(|| {
-        format!(
-            "sample: text that keys share is found by luck, where another key has brought it to the same machine \
-             (provider.routing.key_role = routing); the sample's machines see {thin:.1} times less traffic, and its \
-             hit ratios are too low if shared text then expires"
-        )
-    });
     let waits = (!is_as_busy(client, provider, share)).then(|| {
         format!(
             "sample: how long requests wait for the {} slots of a machine is not known: times are left out, and \
@@ -112,7 +106,7 @@ pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> 
             provider.latency.slots
         )
     });
-    unsampled.chain(by_luck).chain(waits).collect()
+    unsampled.chain(waits).collect()
 }
 
 /// Whether sampled keys may find, on their own machines, what others have sent there.

@@ -1,7 +1,7 @@
 //! A scenario: a TOML file, one to one, with a provider's profile under it and changes laid over it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -174,7 +174,14 @@ pub struct Loaded {
 impl Loaded {
     /// Reads a scenario file and lays `changes` over it.
     pub fn from_file(path: &Path, changes: &[Change]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "read scenario", &error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                let message =
+                    "is no text: a scenario is a TOML file; a log or trace is played by `cachecast replay`";
+                Error::input(path.display(), message)
+            }
+            _ => Error::io(path, "read scenario", &error),
+        })?;
         let name = path.file_stem().map_or("scenario".into(), |stem| stem.to_string_lossy().into_owned());
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         Self::from_text(&name, &path.display().to_string(), &text, &folder, changes)

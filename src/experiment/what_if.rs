@@ -1,14 +1,15 @@
 //! What if: a user's own traffic under the choices it was sent with, and under others; and first of all whether the
 //! simulator gives what was billed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use toml::Value;
 
 use crate::error::{Error, Result};
-use crate::experiment::contract::Contracts;
+use crate::experiment::contract::{Contract, Contracts};
 use crate::experiment::metrics::Row;
 use crate::experiment::run::replicate_requests;
 use crate::experiment::scenario::{Change, Loaded};
@@ -69,22 +70,56 @@ impl WhatIf {
     }
 }
 
-impl WhatIf {
-    /// Whether the keys it asks for follow from sessions.
-    fn goes_by_session(&self, loaded: &Loaded) -> bool {
-        let client = &loaded.scenario.client;
-        client.workload.values().any(|workload| client.keying(workload).goes_by_session())
+/// Whether keys follow from sessions.
+fn goes_by_session(loaded: &Loaded) -> bool {
+    let client = &loaded.scenario.client;
+    client.workload.values().any(|workload| client.keying(workload).goes_by_session())
+}
+
+/// What the calls of a file say of their sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    calls: usize,
+    named: usize,
+    different: FxHashSet<u64>,
+}
+
+impl Sessions {
+    /// Counts one more call.
+    pub fn count(&mut self, session: Option<u64>) {
+        self.calls += 1;
+        self.named += usize::from(session.is_some());
+        self.different.extend(session);
     }
 
-    /// Refuses keys that follow from sessions where nothing says what is a session: every request would be one of its
-    /// own, and the answer that of a fresh key for each call. `known` says where sessions are missing.
-    pub fn refuse_without_sessions(&self, loaded: &Loaded, known: &str) -> Result<()> {
-        if !self.goes_by_session(loaded) {
-            return Ok(());
+    /// Checks a choice of keys that follow from sessions. Where no call of `file` names one, it is refused: every call
+    /// would be a session of its own, and the answer that of a fresh key for each. Where that holds of some calls, or each
+    /// session has but one, it is said.
+    pub fn check(
+        &self,
+        what_if: &WhatIf,
+        [actual, loaded]: [&Loaded; 2],
+        file: &str,
+    ) -> Result<Option<String>> {
+        let Self { calls, named, different } = self;
+        // What was sent may go by session as it is: then no choice brought it in.
+        if !goes_by_session(loaded) || goes_by_session(actual) {
+            return Ok(None);
         }
-        let message =
-            format!("the key would follow from a call's session, but {known}: name it in each line");
-        Err(Error::input(format!("--what-if {}", self.name), message))
+        let known = format!("{named} of {calls} calls of {file} name their `session`");
+        if *named == 0 {
+            let message =
+                format!("the key would follow from a call's session, but {known}: name it in each line");
+            return Err(Error::input(format!("--what-if {}", what_if.name), message));
+        }
+        let consequence = if different.len() == *named && *named > 1 {
+            format!("no two calls of {file} have one session: every call gets a key of its own")
+        } else if named < calls {
+            format!("{known}: each of the others is played as a session of its own")
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(format!("{}: {consequence}", what_if.name)))
     }
 }
 
@@ -154,6 +189,8 @@ pub struct Replay {
     log: Log,
     /// What the log itself says of how it was sent, and the flags.
     changes: Vec<Change>,
+    /// The model of most calls, as the log names it.
+    model: Option<String>,
     /// What to know of it.
     pub notes: Vec<String>,
 }
@@ -277,37 +314,42 @@ impl Replay {
             notes.push("the calls ask for different retentions: all are played with that of most".into());
         }
         changes.extend(flags.iter().cloned());
-        Self { log, changes, notes }
+        let model = model.map(String::from);
+        Self { log, changes, model, notes }
     }
 
-    /// The log under other choices, ready to run.
-    pub fn scenario(&self, what_if: &WhatIf) -> Result<Loaded> {
-        let own_provider = what_if.changes.iter().any(|change| change.path.to_string() == "provider.profile");
+    /// The log under other choices, ready to run, and what to say of it.
+    pub fn scenario(&self, what_if: &WhatIf) -> Result<(Loaded, Option<String>)> {
+        let value = |path: &str| what_if.changes.iter().find(|change| change.path.to_string() == path);
+        let own_provider = value("provider.profile");
         // Another provider has other models, and perhaps not the retention of this one.
         let is_kept = |change: &&Change| {
             let path = change.path.to_string();
-            !(own_provider
-                && change.origin == "the log"
-                && (path == "provider.model" || path == "client.retention"))
+            let is_of_provider = path == "provider.model" || path == "client.retention";
+            own_provider.is_none() || change.origin != "the log" || !is_of_provider
         };
-        let changes: Vec<_> = self.changes.iter().filter(is_kept).chain(&what_if.changes).cloned().collect();
+        let mut changes: Vec<_> = self.changes.iter().filter(is_kept).cloned().collect();
+        let mut words = None;
+        if let (Some(Change { value: Value::String(profile), .. }), Some(model), None) =
+            (own_provider, &self.model, value("provider.model"))
+        {
+            let Contract { provider, exact } = Contracts::new(Some(profile), Path::new(""))?.of(Some(model));
+            changes.push(Change::new("provider.model", provider.model.as_str(), "the log"));
+            words = (!exact).then(|| {
+                let (name, taken_for) = (&what_if.name, &provider.model);
+                format!("{name}: {profile} has no model {model:?}: it is judged like its `{taken_for}` (model=... chooses)")
+            });
+        }
+        changes.extend(what_if.changes.iter().cloned());
         let records: Arc<[_]> = self.log.records(what_if.keeps_marks).into();
-        Loaded::from_log("replay", records, &changes)
+        Ok((Loaded::from_log("replay", records, &changes)?, words))
     }
 
-    /// Checks that calls name the sessions that a key is to follow from, and says so where only some do.
-    pub fn check_sessions(&self, what_if: &WhatIf, loaded: &Loaded) -> Result<Option<String>> {
-        let calls = &self.log.calls;
-        let named = calls.iter().filter(|call| call.session.is_some()).count();
-        let what = format!("{named} of {} calls name their `session`", calls.len());
-        if named == 0 {
-            let path = self.log.path.display();
-            return what_if.refuse_without_sessions(loaded, &format!("{path}: {what}")).map(|()| None);
-        }
-        let is_guess = what_if.goes_by_session(loaded) && named < calls.len();
-        Ok(is_guess.then(|| {
-            format!("{}: {what}: each of the others is played as a session of its own", what_if.name)
-        }))
+    /// What its calls say of their sessions.
+    pub fn sessions(&self) -> Sessions {
+        let mut sessions = Sessions::default();
+        self.log.calls.iter().for_each(|call| sessions.count(call.session.map(u64::from)));
+        sessions
     }
 
     /// What was logged as cached, with its line, by the number of the call.

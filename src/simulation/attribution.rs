@@ -57,6 +57,16 @@ struct Scopes {
     here: Scope,
 }
 
+/// What is lost from each level to the next, from what was written down to what is alive.
+const BETWEEN: [Cause; 6] = [
+    Cause::OtherAccount,
+    Cause::OtherKey,
+    Cause::NotYetVisible,
+    Cause::OtherMachine,
+    Cause::Expired,
+    Cause::Evicted,
+];
+
 /// Under which scopes something will be visible.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Noted {
@@ -173,28 +183,23 @@ impl Ledger {
         let sent = reach.sent.max(written);
 
         let prompt = access.prompt.tokens();
-        // Most levels are as deep as the one below.
-        let mut last = (alive, self.rules.boundary(alive));
-        let boundary = |depth| {
-            if depth != last.0 {
-                last = (depth, self.rules.boundary(depth));
-            }
-            last.1
-        };
         let mut lost = [0; Cause::ALL.len()];
         let changed = changed_tokens(request, sent);
         lost[Cause::New as usize] = prompt - sent - changed;
         lost[Cause::Changed as usize] = changed;
         lost[Cause::Unwritten as usize] = sent - written;
-        let depths = [alive, unexpired, here, visible, by_key, in_partition, written];
-        let [alive, unexpired, here, visible, by_key, in_partition, boundary] = depths.map(boundary);
-        lost[Cause::OtherAccount as usize] = boundary - in_partition;
-        lost[Cause::OtherKey as usize] = in_partition - by_key;
-        lost[Cause::NotYetVisible as usize] = by_key - visible;
-        lost[Cause::OtherMachine as usize] = visible - here;
-        lost[Cause::Expired as usize] = here - unexpired;
-        lost[Cause::Evicted as usize] = unexpired - alive;
-        lost[Cause::Rounding as usize] = written - boundary + alive - cached;
+        // Most levels are as deep as the one before: a division each is saved.
+        let mut last = (written, self.rules.boundary(written));
+        let boundaries = [written, in_partition, by_key, visible, here, unexpired, alive].map(|depth| {
+            if depth != last.0 {
+                last = (depth, self.rules.boundary(depth));
+            }
+            last.1
+        });
+        for (cause, pair) in BETWEEN.into_iter().zip(boundaries.windows(2)) {
+            lost[cause as usize] = pair[0] - pair[1];
+        }
+        lost[Cause::Rounding as usize] = written - boundaries[0] + boundaries[6] - cached;
         Attribution { lost, ceiling_infinite: self.report(sent, access), ceiling_lifetime: 0 }
     }
 
@@ -279,8 +284,8 @@ impl Ledger {
     }
 }
 
-/// The attribution where everything sent before on the path of a request is alive for it: so is all of it in every set
-/// between the two, and in the shadow cache, which holds no less than the real one and no more than was sent.
+/// The attribution where everything sent before on the path of a request is alive for it. Every other set holds no less
+/// than what is alive and no more than what was sent, the shadow cache too: all reach as deep.
 #[inline(always)]
 fn nothing_lost(request: &Request, access: &Access, found: &Found) -> Attribution {
     let Found { alive, cached, .. } = *found;
