@@ -113,7 +113,7 @@ impl Sessions {
             return Err(Error::input(format!("--what-if {}", what_if.name), message));
         }
         let consequence = if different.len() == *named && *named > 1 {
-            format!("no two calls of {file} have one session: every call gets a key of its own")
+            format!("no two calls of {file} have one session: each gets its key as if it were alone")
         } else if named < calls {
             format!("{known}: each of the others is played as a session of its own")
         } else {
