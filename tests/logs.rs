@@ -549,10 +549,9 @@ fn a_large_body_is_compared_in_under_half_a_second() {
         assert_eq!(said["first_difference"]["later"]["path"], "input[312].content[0].text");
         start.elapsed()
     };
-    // Two bodies. Other work may be on the machine, so that it may take some tries.
-    let times = (0..60).map(|_| time().as_secs_f64());
-    let slow: Vec<_> = times.take_while(|seconds| *seconds >= 0.5).collect();
-    assert!(slow.len() < 60, "{slow:?}");
+    // Two bodies, and the best of five: other work may be on the machine.
+    let fastest = (0..5).map(|_| time()).min().unwrap();
+    assert!(fastest.as_secs_f64() < 0.5, "{fastest:?}");
 }
 
 /// A conversation over Anthropic's API, whose mark moves to the latest message: each call reads what the one before it wrote.

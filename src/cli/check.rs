@@ -6,7 +6,7 @@ use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
+use crate::cli::logged::{Logged, contracts, line_of};
 use crate::cli::output::{Format, Printed, Table, colored, print, sentences, talk};
 use crate::cli::replay::Described;
 use crate::cli::run::skipped_words;
@@ -113,7 +113,7 @@ impl Check {
             }
         }
         if !self.quiet {
-            for words in stranger_words(checker.contracts()) {
+            for words in checker.contracts().stranger_words() {
                 talk(&format!("warning: {words}"));
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::logged::{Logged, contracts, line_of, stranger_words};
+use crate::cli::logged::{Logged, contracts, line_of};
 use crate::cli::output::{Field, Format, Printed, Table, console_width, print, sentences, talk};
 use crate::cli::run::skipped_words;
 use crate::error::{Error, Result, printable};
@@ -71,7 +71,7 @@ impl Diff {
         let sides = [side(&self.earlier, &read_as, &mut renderer)?, side(later, &read_as, &mut renderer)?];
         let mut known = contracts(self.provider.as_deref())?;
         let contract = known.of(sides[1].call.settings.prefix.get("model").map(String::as_str));
-        self.warn(&stranger_words(&known));
+        self.warn(&known.stranger_words());
         let difference = Difference::between(&sides[0], &sides[1]);
         let [earlier, later_marks] = [&sides[0], &sides[1]].map(Side::marks);
         let [one, other] = difference.tokens;
@@ -92,7 +92,7 @@ impl Diff {
         let mut known = contracts(self.provider.as_deref())?;
         let read_as = self.logged.format();
         let breaks = Breaks::read(Path::new(&self.earlier), &read_as, &mut known)?;
-        self.warn(&stranger_words(&known));
+        self.warn(&known.stranger_words());
         self.warn(&breaks.log.notes);
         let skipped = &breaks.log.skipped;
         self.warn(&skipped_words(&(skipped.count, skipped.first.clone())));

@@ -73,14 +73,3 @@ pub(super) fn contracts(provider: Option<&str>) -> Result<Contracts> {
         other => other,
     })
 }
-
-/// What to say of models that no profile has.
-pub(super) fn stranger_words(contracts: &Contracts) -> Vec<String> {
-    let words = |(model, taken_for): (&str, &str)| match contracts.only_profile() {
-        Some(profile) => format!("{profile} has no model {model:?}: it is judged like its `{taken_for}`"),
-        None => format!(
-            "no profile has the model {model:?}: it is judged like `{taken_for}` (--provider says otherwise)"
-        ),
-    };
-    contracts.strangers().map(words).collect()
-}

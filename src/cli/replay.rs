@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use rustc_hash::FxHashMap;
 
-use crate::cli::logged::{Logged, contracts, stranger_words};
+use crate::cli::logged::{Logged, contracts};
 use crate::cli::report::{ReportedInto, write_variants};
 use crate::cli::run::{Logs, play, print_table, skipped_words};
 use crate::cli::what_if::Answer;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::sweep::{Outline, Rows};
-use crate::experiment::what_if::{self, Sessions, Validation, Variant, WhatIf};
+use crate::experiment::what_if::{self, Sessions, Validation, Variant, WhatIf, goes_by_session};
 use crate::input::calls::{Calls, LogKind};
 use crate::input::log::Log;
 use crate::input::trace::{Description, IdScope, Record, TraceFormat, TraceReader};
@@ -82,11 +82,12 @@ impl Replay {
         let loaded = self.settled(trace.clone(), &WhatIf::actual())?;
         let others: Vec<_> =
             what_ifs.iter().map(|what_if| self.settled(trace.clone(), what_if)).collect::<Result<_>>()?;
-        if !what_ifs.is_empty() {
-            self.check_sessions(&loaded, what_ifs, &others, &self.sessions()?)?;
-        }
+        // The trace is read for its sessions only where a choice asks for them.
+        let sessions =
+            if others.iter().any(goes_by_session) { self.sessions()? } else { Sessions::default() };
+        let of_sessions = self.check_sessions(&loaded, what_ifs, &others, &sessions)?;
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
-        self.common.warn(&preflight::warnings(&loaded));
+        self.common.warn(&[of_sessions, preflight::warnings(&loaded)].concat());
         let reports = play(&loaded, logs, self.common.quiet, |report| {
             self.common.warn(&skipped_words(&report.skipped));
             match report.row.get("requests") {
@@ -116,19 +117,16 @@ impl Replay {
         Ok(sessions)
     }
 
-    /// Checks the choices that need sessions.
+    /// Checks the choices that need sessions; what to say of them.
     fn check_sessions(
         &self,
         actual: &Loaded,
         what_ifs: &[WhatIf],
         others: &[Loaded],
         sessions: &Sessions,
-    ) -> Result<()> {
-        for (what_if, other) in what_ifs.iter().zip(others) {
-            let said = sessions.check(what_if, [actual, other], &self.trace)?;
-            self.common.warn(&Vec::from_iter(said));
-        }
-        Ok(())
+    ) -> Result<Vec<String>> {
+        let check = |(what_if, other)| sessions.check(what_if, [actual, other], &self.trace).transpose();
+        what_ifs.iter().zip(others).filter_map(check).collect()
     }
 
     fn replay_log(&self, what_ifs: &[WhatIf]) -> Result<()> {
@@ -139,16 +137,18 @@ impl Replay {
         let log = Log::read(Path::new(&self.trace), &self.logged.format())?;
         let (kind, skipped) = (log.kind, (log.skipped.count, log.skipped.first.clone()));
         let replay = what_if::Replay::new(log, &mut known, &self.common.changes()?);
-        let scenario = |what_if: &WhatIf| {
+        let mut said = Vec::new();
+        let mut scenario = |what_if: &WhatIf| {
             let (loaded, words) = replay.scenario(what_if)?;
-            self.common.warn(&Vec::from_iter(words));
+            said.extend(words);
             self.settled(loaded, what_if)
         };
         let loaded = scenario(&WhatIf::actual())?;
         let others: Vec<_> = what_ifs.iter().map(scenario).collect::<Result<_>>()?;
-        self.check_sessions(&loaded, what_ifs, &others, &replay.sessions())?;
+        said.extend(self.check_sessions(&loaded, what_ifs, &others, &replay.sessions())?);
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
-        self.common.warn(&[stranger_words(&known), replay.notes.clone(), skipped_words(&skipped)].concat());
+        let of_log = [known.stranger_words(), replay.notes.clone(), skipped_words(&skipped)];
+        self.common.warn(&[said, of_log.concat()].concat());
         let of_actual = preflight::warnings(&loaded);
         self.common.warn(&of_actual);
         for (what_if, other) in what_ifs.iter().zip(&others) {

@@ -20,6 +20,12 @@ pub struct Share {
 }
 
 impl Share {
+    /// `taken` of `of` keys: at least one, and no more than all.
+    pub fn of(taken: u32, of: u32) -> Self {
+        debug_assert!((1..=of).contains(&taken));
+        Self { taken, of }
+    }
+
     /// The share as a number.
     pub fn value(self) -> f64 {
         f64::from(self.taken) / f64::from(self.of)

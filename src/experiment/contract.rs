@@ -97,12 +97,17 @@ impl Contracts {
         chosen(best.0, false)
     }
 
-    /// Who is asked, if that is one profile.
-    pub fn only_profile(&self) -> Option<&str> {
-        match self.profiles.as_slice() {
-            [one] => Some(&one.profile),
-            _ => None,
-        }
+    /// What to say of models that no profile has.
+    pub fn stranger_words(&self) -> Vec<String> {
+        let words = |(model, taken_for): (&str, &str)| match self.profiles.as_slice() {
+            [Provider { profile, .. }] => {
+                format!("{profile} has no model {model:?}: it is judged like its `{taken_for}`")
+            }
+            _ => format!(
+                "no profile has the model {model:?}: it is judged like `{taken_for}` (--provider says otherwise)"
+            ),
+        };
+        self.strangers().map(words).collect()
     }
 
     /// Models that no profile has, with those they were taken for.

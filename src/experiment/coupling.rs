@@ -68,8 +68,8 @@ fn too_thin(client: &Client, provider: &Provider, share: Share) -> Option<String
         return None;
     }
     let machines = provider.routing.machines;
-    let mut shares = (1..machines).filter_map(|some| format!("{some}/{machines}").parse().ok());
-    let enough = shares.find(|larger: &Share| larger.value() > share.value() && is_often(*larger));
+    let mut shares = (1..machines).map(|some| Share::of(some, machines));
+    let enough = shares.find(|larger| larger.value() > share.value() && is_often(*larger));
     let instead = enough.map_or("only the full run tells".into(), |enough| format!("take {enough}"));
     Some(format!(
         "keys cannot be sampled by {share}: only {:.1} sampled sessions would start on a machine while text that keys share \

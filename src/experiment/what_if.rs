@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use toml::Value;
 
 use crate::error::{Error, Result};
-use crate::experiment::contract::{Contract, Contracts};
+use crate::experiment::contract::Contracts;
 use crate::experiment::metrics::Row;
 use crate::experiment::run::replicate_requests;
 use crate::experiment::scenario::{Change, Loaded};
@@ -71,7 +71,7 @@ impl WhatIf {
 }
 
 /// Whether keys follow from sessions.
-fn goes_by_session(loaded: &Loaded) -> bool {
+pub fn goes_by_session(loaded: &Loaded) -> bool {
     let client = &loaded.scenario.client;
     client.workload.values().any(|workload| client.keying(workload).goes_by_session())
 }
@@ -319,7 +319,7 @@ impl Replay {
     }
 
     /// The log under other choices, ready to run, and what to say of it.
-    pub fn scenario(&self, what_if: &WhatIf) -> Result<(Loaded, Option<String>)> {
+    pub fn scenario(&self, what_if: &WhatIf) -> Result<(Loaded, Vec<String>)> {
         let value = |path: &str| what_if.changes.iter().find(|change| change.path.to_string() == path);
         let own_provider = value("provider.profile");
         // Another provider has other models, and perhaps not the retention of this one.
@@ -329,16 +329,15 @@ impl Replay {
             own_provider.is_none() || change.origin != "the log" || !is_of_provider
         };
         let mut changes: Vec<_> = self.changes.iter().filter(is_kept).cloned().collect();
-        let mut words = None;
+        let mut words = Vec::new();
         if let (Some(Change { value: Value::String(profile), .. }), Some(model), None) =
             (own_provider, &self.model, value("provider.model"))
         {
-            let Contract { provider, exact } = Contracts::new(Some(profile), Path::new(""))?.of(Some(model));
-            changes.push(Change::new("provider.model", provider.model.as_str(), "the log"));
-            words = (!exact).then(|| {
-                let (name, taken_for) = (&what_if.name, &provider.model);
-                format!("{name}: {profile} has no model {model:?}: it is judged like its `{taken_for}` (model=... chooses)")
-            });
+            let mut contracts = Contracts::new(Some(profile), Path::new(""))?;
+            let model = contracts.of(Some(model)).provider.model.clone();
+            changes.push(Change::new("provider.model", model, "the log"));
+            let said = contracts.stranger_words().into_iter();
+            words = said.map(|words| format!("{}: {words} (model=... chooses)", what_if.name)).collect();
         }
         changes.extend(what_if.changes.iter().cloned());
         let records: Arc<[_]> = self.log.records(what_if.keeps_marks).into();

@@ -75,10 +75,15 @@ pub struct Noted {
 }
 
 impl Scopes {
+    /// Under another date nothing was sent or stored before.
+    #[inline(always)]
+    fn everyone(access: &Access) -> Scope {
+        Scope(access.date)
+    }
+
     #[inline(always)]
     fn of(access: &Access) -> Self {
-        // Under another date nothing was sent or stored before.
-        let everyone = Scope(access.date);
+        let everyone = Self::everyone(access);
         let partition = fold(access.date, u64::from(access.partition));
         let key = fold(partition, access.scope.0);
         let MachineId(machine) = access.machine;
@@ -121,7 +126,7 @@ impl Ledger {
         found: &Found,
         now: SimTime,
     ) -> Attribution {
-        let (at, everyone) = (access.prompt.shareable, Scope(access.date));
+        let (at, everyone) = (access.prompt.shareable, Scopes::everyone(access));
         let sent = self.sent.read(tree, everyone, at, &found.readable);
         if sent == found.alive {
             return nothing_lost(request, access, found);
@@ -138,7 +143,7 @@ impl Ledger {
     /// How deep everything earlier reaches on the path of a request, whatever has expired since.
     #[inline(always)]
     pub fn reach(&self, tree: &PrefixTree, access: &Access, readable: &Readable) -> Reach {
-        let sent = self.sent.read(tree, Scope(access.date), access.prompt.shareable, readable);
+        let sent = self.sent.read(tree, Scopes::everyone(access), access.prompt.shareable, readable);
         self.reach_within(tree, access, readable, sent)
     }
 
