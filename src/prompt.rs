@@ -65,7 +65,7 @@ pub struct Prompt {
     pub shareable: Cursor,
     /// Tokens after it that no other prompt will ever contain: they need no place in the tree.
     pub unique_tail: Tokens,
-    /// Digest of the first tokens, as many as routing looks at.
+    /// Digest of the first tokens, as many as routing looks at; nothing where the routing key is known anyway.
     pub head: u64,
 }
 
@@ -240,6 +240,14 @@ impl PrefixTree {
             head = fold(fold(head, tail_content), u64::from(missing));
         }
         Prompt { shareable: at, unique_tail, head }
+    }
+
+    /// Whether text that is private, and lies behind all that routing looks at, ends here: whoever said it may lengthen it
+    /// without telling.
+    #[inline(always)]
+    pub fn is_private_end(&self, at: Cursor) -> bool {
+        let edge = &self.edges[at.edge.0 as usize];
+        edge.private && edge.has_head && at.depth == edge.end && at.edge != Cursor::ROOT.edge
     }
 
     /// Whether a prompt of so many tokens holds all that routing looks at.

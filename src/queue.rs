@@ -148,6 +148,8 @@ pub struct Queue {
     occupied: [u64; WHEELS],
     /// Events that are near or on wheels.
     len: usize,
+    /// Whether the near ones have not been seen, or too few of a lane.
+    unseen: bool,
     refilled: bool,
 }
 
@@ -166,6 +168,7 @@ impl Default for Queue {
             wheels: vec![Vec::new(); WHEELS * SLOTS],
             occupied: [0; WHEELS],
             len: 0,
+            unseen: false,
             refilled: false,
         }
     }
@@ -250,9 +253,15 @@ impl Queue {
         }
     }
 
+    /// Whether events may have come near that nobody has seen.
+    #[inline(always)]
+    pub fn has_come_near(&self) -> bool {
+        self.unseen
+    }
+
     /// Events that have come near since this was last asked.
-    #[inline]
     pub fn come_near(&mut self) -> &[Event] {
+        self.unseen = false;
         self.coming.clear();
         if std::mem::take(&mut self.refilled) {
             self.coming.extend(&self.near);
@@ -276,6 +285,7 @@ impl Queue {
         let (event, lane) = self.next;
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.pop();
+            self.unseen |= lane.seen < FEW_SEEN;
             self.in_lanes -= 1;
         } else {
             self.near.pop_back();
@@ -297,8 +307,9 @@ impl Queue {
     }
 
     /// Whether there are none.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.next.0.order == NEVER.order
     }
 
     /// Drops all events that are not wanted.
@@ -363,7 +374,7 @@ impl Queue {
         }
         // The next one last.
         self.near.make_contiguous().reverse();
-        self.refilled = true;
+        (self.refilled, self.unseen) = (true, true);
     }
 
     /// The memory of a slot's events for those to come. Every slot of a coarse wheel holds nearly all events at some

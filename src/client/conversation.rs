@@ -15,22 +15,22 @@ pub type Heads = Box<[Run]>;
 /// What one session has said so far.
 #[derive(Clone, Debug)]
 pub struct Conversation {
+    /// The whole conversation as the next turn repeats it: without status block, without dropped reasoning.
+    kept: Cursor,
+    /// Kept apart, so that conversations that only ever grow are small.
+    extra: Option<Box<Extra>>,
+}
+
+/// What a conversation has beside what is said, unless it only ever grows.
+#[derive(Clone, Debug, Default)]
+struct Extra {
     /// Everything before the latest user message (after a rebase: before what came since), as prompts repeat it;
     /// `None` before the first call.
     history: Option<Cursor>,
-    /// The whole conversation as the next turn repeats it: without status block, without dropped reasoning.
-    kept: Cursor,
     /// The last prompt with its answer as it was generated.
     answered: Option<Cursor>,
     /// Tokens behind the history and the status block, as the calls of this turn repeat them.
     turn_tokens: Tokens,
-    /// Kept apart, so that the many conversations without any of it are small.
-    extra: Option<Box<Extra>>,
-}
-
-/// What only some conversations have beside what is said.
-#[derive(Clone, Debug, Default)]
-struct Extra {
     /// What is kept without this turn's edit, if the next turn takes it back.
     unedited: Option<Cursor>,
     /// The last prompt (with its answer, once there is one) as the next call of this turn repeats it, where that is
@@ -120,7 +120,7 @@ impl Setting<'_> {
 
 impl Default for Conversation {
     fn default() -> Self {
-        Self { history: None, kept: Cursor::ROOT, answered: None, turn_tokens: 0, extra: None }
+        Self { kept: Cursor::ROOT, extra: None }
     }
 }
 
@@ -132,7 +132,7 @@ impl Conversation {
 
     /// The last prompt with its answer as it was generated; `None` before the first.
     pub fn answered(&self) -> Option<Cursor> {
-        self.answered
+        self.extra.as_ref()?.answered
     }
 
     /// The end of the conversation as its next turn repeats it.
@@ -142,13 +142,12 @@ impl Conversation {
 
     /// The places it may go on from.
     pub fn places(&self) -> impl Iterator<Item = Cursor> {
-        let Self { history, kept, answered, .. } = *self;
-        [history, Some(kept), self.unedited(), self.sent(), answered].into_iter().flatten()
+        [self.history(), Some(self.kept), self.unedited(), self.sent(), self.answered()].into_iter().flatten()
     }
 
     /// Whether nothing was said yet.
     pub fn is_new(&self) -> bool {
-        self.history.is_none()
+        self.kept == Cursor::ROOT && self.history().is_none()
     }
 
     /// What the next turns have in common, before any of them: its end.
@@ -177,30 +176,27 @@ impl Conversation {
     ) -> Cursor {
         let volatility = setting.volatility;
         let moved = self.begin_call(setting, begins_turn, draws, now, tree);
-        let history = self.history.unwrap_or(Cursor::ROOT);
         let content = || draws.bits(Purpose::Content, 0);
         self.keep(content, added, tree);
         let absent = setting.status_paused || setting.rebases;
         let status = if absent { 0 } else { volatility.status() };
-        if status > 0 || self.extra.is_some() {
-            let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
-            let turn_tokens = self.turn_tokens + added;
-            let extra = self.extra();
-            extra.sent = match extra.sent {
-                // Without a block the calls of a turn repeat what later turns will.
-                _ if setting.rebases || status == 0 && !extra.reasons => None,
-                Some(end) if status == extra.status && !rewritten && !moved => {
-                    Some(tree.append_private(end, content, added))
-                }
-                _ => {
-                    let at = tree.append_private(history, || draws.bits(Purpose::Content, 2), status);
-                    Some(tree.append_private(at, content, turn_tokens))
-                }
-            };
-            extra.status = status;
-        }
-        self.turn_tokens += added;
-        let end = MessageEnd { kept: self.kept.depth, in_turn: self.turn_tokens };
+        let rewritten = status > 0 && volatility.status_rewritten == Rewritten::Call;
+        let extra = self.extra.get_or_insert_default();
+        extra.turn_tokens += added;
+        extra.sent = match extra.sent {
+            // Without a block the calls of a turn repeat what later turns will.
+            _ if setting.rebases || status == 0 && !extra.reasons => None,
+            Some(end) if status == extra.status && !rewritten && !moved => {
+                Some(tree.append_private(end, content, added))
+            }
+            _ => {
+                let history = extra.history.unwrap_or(Cursor::ROOT);
+                let at = tree.append_private(history, || draws.bits(Purpose::Content, 2), status);
+                Some(tree.append_private(at, content, extra.turn_tokens))
+            }
+        };
+        extra.status = status;
+        let end = MessageEnd { kept: self.kept.depth, in_turn: extra.turn_tokens };
         if let Some(Ends { messages, .. }) = self.noted(setting) {
             messages.ends.push(end);
             messages.forget_all_but(setting.wanted.messages);
@@ -212,12 +208,29 @@ impl Conversation {
         self.prompt_end()
     }
 
+    /// What the next turns of a conversation that only ever grows have in common, before any of them.
+    #[inline(always)]
+    pub fn begin(&mut self, setting: &Setting<'_>, tree: &mut PrefixTree) {
+        self.kept = self.start(setting, tree);
+        if let Some(context) = setting.start {
+            self.kept = tree.append(self.kept, context);
+        }
+    }
+
     /// The next prompt of a conversation that has begun and only ever grows, and its answer behind it. Its end.
     #[inline(always)]
     pub fn grow(&mut self, added: Tokens, output: Tokens, draws: Draws, tree: &mut PrefixTree) -> Cursor {
         let content = |part| draws.bits(Purpose::Content, part);
         let [end, answered] = tree.append_private_two(self.kept, [added, output], content);
         self.kept = answered;
+        end
+    }
+
+    /// The same of a conversation that goes on alone: the tree need not know.
+    #[inline(always)]
+    pub fn lengthen(&mut self, added: Tokens, output: Tokens) -> Cursor {
+        let end = Cursor { depth: self.kept.depth + added, ..self.kept };
+        self.kept.depth = end.depth + output;
         end
     }
 
@@ -255,17 +268,18 @@ impl Conversation {
                 self.keep(content(7), output, tree);
             }
         }
-        self.turn_tokens += if rule == Reasoning::Dropped { output } else { reasoning + output };
-        self.answered = Some(generated);
+        let extra = self.extra();
+        extra.turn_tokens += if rule == Reasoning::Dropped { output } else { reasoning + output };
+        extra.answered = Some(generated);
     }
 
     /// Where the segments of the last prompt end. Asked before its answer is taken in.
     pub fn segment_ends(&self, prefix_tokens: Tokens, wanted: MarksWanted) -> SegmentEnds {
-        let Some(Extra { ends, heads, status, .. }) = self.extra.as_deref() else {
+        let Some(Extra { history, ends, heads, status, .. }) = self.extra.as_deref() else {
             return SegmentEnds::default();
         };
         let Ends { context, histories, messages } = ends;
-        let history = self.history.map_or(0, |history| history.depth);
+        let history = history.map_or(0, |history| history.depth);
         let heads: Tokens = heads.iter().map(|head| head.tokens()).sum();
         let first = wanted.first.min(histories.len());
         let latest = histories.len().saturating_sub(wanted.latest).max(first);
@@ -295,6 +309,10 @@ impl Conversation {
 
     fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    fn history(&self) -> Option<Cursor> {
+        self.extra.as_ref()?.history
     }
 
     fn unedited(&self) -> Option<Cursor> {
@@ -333,15 +351,12 @@ impl Conversation {
     fn begin_turn(&mut self, setting: &Setting<'_>, draws: Draws, tree: &mut PrefixTree) {
         let Setting { volatility, start: context, .. } = *setting;
         let content = || draws.bits(Purpose::Content, 3);
-        if self.history.is_none() {
-            self.kept = self.start(setting, tree);
-            if let Some(context) = context {
-                self.kept = tree.append(self.kept, context);
-                let kept = self.kept.depth;
-                if let Some(ends) = self.noted(setting) {
-                    ends.context = Some(kept);
-                    ends.messages.ends.push(MessageEnd { kept, in_turn: 0 });
-                }
+        if self.history().is_none() {
+            self.begin(setting, tree);
+            let kept = self.kept.depth;
+            if let Some(ends) = self.noted(setting).filter(|_| context.is_some()) {
+                ends.context = Some(kept);
+                ends.messages.ends.push(MessageEnd { kept, in_turn: 0 });
             }
         } else {
             if let Some(extra) = &mut self.extra {
@@ -374,11 +389,9 @@ impl Conversation {
     /// What comes next comes behind all that is kept, the status block too.
     #[inline(always)]
     fn turn_begins_here(&mut self, setting: &Setting<'_>) {
-        if let Some(extra) = &mut self.extra {
-            (extra.status, extra.reasons) = (0, false);
-        }
-        self.turn_tokens = 0;
-        self.history = Some(self.kept);
+        let history = Some(self.kept);
+        let extra = self.extra();
+        (extra.status, extra.reasons, extra.turn_tokens, extra.history) = (0, false, 0, history);
         let kept = self.kept.depth;
         if let Some(Ends { histories, messages, .. }) = self.noted(setting) {
             histories.push(kept);
@@ -415,7 +428,7 @@ impl Conversation {
     /// Behind another head everything that was said is said anew: the same text for all that repeat it behind the
     /// same head.
     fn repeat_behind_new_head(&mut self, setting: &Setting<'_>, tree: &mut PrefixTree) {
-        let Some(history) = self.history else { return };
+        let Some(history) = self.history() else { return };
         let at = self.start(setting, tree);
         let head = self.heads().iter().fold(0, |digest, head| fold(digest, head.content));
         let mut repeat = |at: Cursor, old: Cursor| {
@@ -428,7 +441,7 @@ impl Conversation {
         }
         let new = repeat(at, history);
         self.kept = repeat(new, self.kept);
-        self.history = Some(new);
+        self.extra().history = Some(new);
     }
 }
 

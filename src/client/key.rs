@@ -189,6 +189,16 @@ impl Keying {
         Ok(())
     }
 
+    /// Whether the key of a request depends on its user.
+    #[inline(always)]
+    pub fn goes_by_user(&self) -> bool {
+        match self.strategy {
+            Strategy::PerUser => true,
+            Strategy::Buckets => self.assign == Assign::User,
+            _ => false,
+        }
+    }
+
     /// Whether the key of a request follows from its session.
     pub fn goes_by_session(&self) -> bool {
         match self.strategy {

@@ -11,35 +11,42 @@ use crate::provider::routing::RoutingKey;
 use crate::random::{Draws, SessionKey, fold};
 use crate::units::Tokens;
 
-/// One session while it lives, or one node of a fork tree. Two cache lines: with very many sessions, fetching them is
+/// One session while it lives, or one node of a fork tree. One cache line: with very many sessions, fetching them is
 /// most of the work.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct Session {
     /// Number of its workload.
-    pub workload: u32,
+    pub workload: u16,
     /// Its group in a sample.
     pub(super) group: u8,
+    /// Whether what it has said so far ends in text of its own that nobody else goes on from, behind all that routing
+    /// looks at: it can then be lengthened without asking the tree.
+    pub(super) goes_alone: bool,
     pub(super) number: u64,
     pub(super) key: SessionKey,
-    pub(super) user: u32,
     /// Turns that have not begun.
     pub(super) turns_left: u32,
     /// Further calls of this turn.
     pub(super) calls_left: u32,
     pub(super) conversation: Conversation,
     pub(super) sent: Sent,
-    /// What its next request is, if that is not its next call.
-    pub(super) due: Option<Box<Due>>,
     /// Kept apart, so that the many sessions without any of it are small.
     extra: Option<Box<Extra>>,
 }
 
-const _: () = assert!(size_of::<Session>() == 128);
+const _: () = assert!(size_of::<Session>() == 64);
+
+/// The most workloads of a run.
+pub const MOST_WORKLOADS: usize = 1 << u16::BITS;
 
 /// What only some sessions have.
 #[derive(Clone, Debug, Default)]
 struct Extra {
+    /// What its next request is, if that is not its next call.
+    due: Option<Box<Due>>,
+    /// Where its last response came from, if its client goes by that.
+    place: Option<Place>,
     /// If its client reacts to what it sees.
     seen: Option<Seen>,
     /// If it belongs to a fork tree.
@@ -63,8 +70,27 @@ pub(super) struct Sent {
     pub turn: u32,
     /// Tokens of the last prompt.
     pub previous: Tokens,
-    /// Where the last response came from.
-    pub place: Option<Place>,
+    /// One more than the number of the last response's routing key; 0 if there is none.
+    routed: u32,
+}
+
+impl Sent {
+    /// A response came by this routing key.
+    #[inline(always)]
+    pub fn answered_by(&mut self, RoutingKey(key): RoutingKey) {
+        self.routed = key + 1;
+    }
+
+    /// The last response came by the same routing key as another session's.
+    pub fn answered_like(&mut self, other: Self) {
+        self.routed = other.routed;
+    }
+
+    /// The routing key of the last response.
+    #[inline(always)]
+    pub fn routing_key(&self) -> Option<RoutingKey> {
+        self.routed.checked_sub(1).map(RoutingKey)
+    }
 }
 
 /// What a session's next request is, beside its next call.
@@ -95,18 +121,17 @@ pub(super) struct Node {
 
 impl Session {
     /// Room for a session of this workload.
-    pub fn vacant(workload: u32) -> Self {
+    pub fn vacant(workload: u16) -> Self {
         Self {
             workload,
             group: WHOLE,
+            goes_alone: false,
             number: 0,
             key: SessionKey(0),
-            user: 0,
             turns_left: 0,
             calls_left: 0,
             conversation: Conversation::default(),
             sent: Sent::default(),
-            due: None,
             extra: None,
         }
     }
@@ -116,6 +141,7 @@ impl Session {
         (self.number, self.key) = (number, key);
         // The one before it may have been cut off at the end of the traffic, in the middle of a turn.
         self.calls_left = 0;
+        self.goes_alone = false;
         // Sessions of one call most often leave nothing behind.
         if self.extra.is_some() {
             self.extra = None;
@@ -125,9 +151,6 @@ impl Session {
         }
         if !self.conversation.is_new() {
             self.conversation = Conversation::default();
-        }
-        if self.due.is_some() {
-            self.due = None;
         }
     }
 
@@ -161,7 +184,29 @@ impl Session {
     /// What its next request is, if that is not its next call.
     #[inline(always)]
     pub(super) fn due(&self, extent: Extent) -> Option<&Due> {
-        extent.rare(self.due.as_deref())
+        extent.rare(self.extra.as_ref())?.due.as_deref()
+    }
+
+    /// Its next request is not its next call.
+    pub(super) fn will(&mut self, due: Due) {
+        self.extra().due = Some(Box::new(due));
+    }
+
+    /// The request under way, if it is not its next call.
+    pub(super) fn take_due(&mut self) -> Option<Box<Due>> {
+        self.extra.as_mut()?.due.take()
+    }
+
+    /// Where its last response came from, if its client goes by that.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.extra.as_ref()?.place
+    }
+
+    /// Its client goes by where its last response came from.
+    pub(super) fn came_from(&mut self, place: Option<Place>) {
+        if place.is_some() || self.extra.is_some() {
+            self.extra().place = place;
+        }
     }
 
     /// Its children have answered with so many tokens.
@@ -189,10 +234,9 @@ impl Session {
         Some((conversation, context))
     }
 
-    /// Reads a bit of it here and there, so that it is at hand.
+    /// Reads a bit of it, so that it is at hand.
     pub fn touch(&self) -> u64 {
-        let Self { number, sent, conversation, workload, .. } = self;
-        number ^ u64::from(*workload) ^ u64::from(sent.turn) ^ u64::from(conversation.end().depth)
+        self.number
     }
 
     /// Whether it starts and does nothing, since its key is not in the sample.
@@ -202,17 +246,17 @@ impl Session {
 
     /// The routing key of its last response.
     pub fn routing_key(&self) -> Option<RoutingKey> {
-        self.sent.place.map(|place| place.routing_key)
+        self.sent.routing_key()
     }
 
     /// The end of what it has said so far.
-    pub fn place(&self) -> Cursor {
+    pub fn end(&self) -> Cursor {
         self.conversation.end()
     }
 
     /// The places it may go on from.
     pub fn places(&self) -> impl Iterator<Item = Cursor> {
-        let again = match self.due.as_deref() {
+        let again = match self.due(Extent::Full) {
             None | Some(Due::Warm) => None,
             Some(Due::Retry(request, _) | Due::KeepAlive(request, _)) => Some(request),
         };
@@ -223,7 +267,7 @@ impl Session {
 
     /// Goes on in the upstream context that its call continues, if there is one: whether somebody else spoke there.
     pub(super) fn enters_upstream(&mut self) -> bool {
-        let (workload, number) = (self.workload, self.number);
+        let (workload, number) = (u32::from(self.workload), self.number);
         let Some((conversation, context)) = self.context() else { return false };
         std::mem::swap(conversation, &mut context.conversation);
         context.speaks(workload, number)
@@ -272,7 +316,7 @@ impl Session {
         let mut child = self.clone();
         child.key = SessionKey(fold(self.key.0, u64::from(index) + 1));
         child.sent.turn = 0;
-        child.due = None;
+        child.extra().due = None;
         child.extra().node = Some(Node {
             root,
             parent: Some(self.key),

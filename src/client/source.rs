@@ -11,6 +11,7 @@ use crate::client::conversation::{SegmentEnds, Setting};
 use crate::client::fork_tree::ForkTree;
 use crate::client::key::Keying;
 use crate::client::reaction::{AfterMiss, Reaction, Seen};
+use crate::client::request::Place;
 use crate::client::session::{Sent, Session};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
@@ -44,7 +45,7 @@ pub(super) struct Source {
     /// Requests assigned in turn: round robin goes on across sessions.
     pub assigned: u64,
     /// What the sessions of a trace have sent: their requests come one by one.
-    pub recorded: FxHashMap<u64, Sent>,
+    pub recorded: FxHashMap<u64, (Sent, Option<Place>)>,
     /// Where the messages of their prompts ended, shallowest first, if the provider looks at marks.
     message_ends: FxHashMap<u64, Vec<Tokens>>,
     /// Which marks the provider looks at.
@@ -136,12 +137,13 @@ impl Source {
             }
         };
         session.begin(number, key, self.levels());
-        session.user = self.person(session).turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32;
         session.turns_left = self.turns(key);
-        session.sent = match &self.kind {
+        let (sent, place) = match &self.kind {
             Kind::Trace(_) => self.recorded.get(&number).copied().unwrap_or_default(),
-            _ => Sent::default(),
+            _ => Default::default(),
         };
+        session.sent = sent;
+        session.came_from(place);
         Ok(Some(now))
     }
 
@@ -149,6 +151,11 @@ impl Source {
     /// user's, as all nodes of a tree are.
     pub fn person(&self, session: &Session) -> SessionKey {
         if self.is_trace() { recorded(self.content, session.number) } else { session.root() }
+    }
+
+    /// The user whose session it is.
+    pub fn user(&self, session: &Session) -> u32 {
+        self.person(session).turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32
     }
 
     /// Levels of children below a session.
@@ -186,11 +193,12 @@ impl Source {
         }
     }
 
-    /// The session's next call.
+    /// The session's next call; `routed` says that its routing key is known.
     #[inline(always)]
     pub fn ask(
         &mut self,
         session: &mut Session,
+        routed: bool,
         draws: Draws,
         now: SimTime,
         tree: &mut PrefixTree,
@@ -236,11 +244,18 @@ impl Source {
         if extent == Extent::Plain {
             if session.conversation.is_new() {
                 let setting = self.setting(session, false);
-                session.conversation.open(&setting, draws, now, tree);
+                session.conversation.begin(&setting, tree);
             }
             let output_tokens = output_tokens.draw(draws, Purpose::OutputTokens).0;
+            let marks = Marks::new();
+            if routed && session.goes_alone {
+                let end = session.conversation.lengthen(added, output_tokens);
+                let prompt = Prompt { shareable: end, unique_tail: 0, head: 0 };
+                return Asked { prompt, output_tokens, marks };
+            }
             let end = session.conversation.grow(added, output_tokens, draws, tree);
-            return Asked { prompt: tree.prompt(end, 0, 0), output_tokens, marks: Marks::new() };
+            session.goes_alone = tree.is_private_end(session.conversation.end());
+            return Asked { prompt: tree.prompt(end, 0, 0), output_tokens, marks };
         }
         let rebases = session.seen_mut(extent).is_some_and(|seen| seen.begins_rebase());
         let setting = self.setting(session, rebases);

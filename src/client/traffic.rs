@@ -167,7 +167,7 @@ impl Traffic {
     fn choose(&mut self, session: &mut Session) {
         let source = &mut self.sources[session.workload as usize];
         let Some(sample) = self.sample.as_mut().filter(|_| source.sampled) else { return };
-        let key = source.keying.settled(session.workload, session.user, session.number);
+        let key = source.keying.settled(u32::from(session.workload), source.user(session), session.number);
         session.group = sample.group(key.expect("only settled keys are sampled").digest());
         // Texts that are sent in turn go on as if it had called.
         source.calls += u64::from(session.is_left_out());
@@ -222,14 +222,14 @@ impl Traffic {
         extent: Extent,
     ) -> Option<SimTime> {
         if extent == Extent::Plain {
-            session.sent.place = Some(response.place);
+            session.sent.answered_by(response.place.routing_key);
             let source = &mut self.sources[session.workload as usize];
             if source.is_trace() {
-                source.recorded.insert(session.number, session.sent);
+                source.recorded.insert(session.number, (session.sent, None));
             }
             return self.next_call(session, response);
         }
-        if let Some(due) = session.due.take()
+        if let Some(due) = session.take_due()
             && let Due::KeepAlive(last, KeepAlive { call, sent }) = *due
         {
             return self.go_on(session, &last, KeepAlive { call, sent: sent + 1 }, response);
@@ -238,7 +238,7 @@ impl Traffic {
         let reaction = &self.sources[session.workload as usize].reaction;
         if response.failed && !request.last_attempt {
             let again = response.complete + reaction.wait(request.attempt);
-            session.due = Some(Box::new(Due::Retry(request.clone(), request.attempt + 1)));
+            session.will(Due::Retry(request.clone(), request.attempt + 1));
             return self.allowed(session, again);
         }
         if request.occasion == Occasion::Warm {
@@ -290,8 +290,8 @@ impl Traffic {
             _ => (0, None),
         };
         let caller = Caller {
-            workload: session.workload,
-            user: session.user,
+            workload: u32::from(session.workload),
+            user: if source.keying.goes_by_user() { source.user(session) } else { 0 },
             session: session.number,
             branch: session.branch(extent),
             node: session.key.0,
@@ -308,15 +308,20 @@ impl Traffic {
             session.enters_upstream()
         };
         let source = &mut self.sources[session.workload as usize];
+        let likely = session.routing_key();
+        let known = extent == Extent::Plain
+            && source.keeps_routing_key
+            && likely.is_some()
+            && tree.is_beyond_head(session.sent.previous);
         let Asked { prompt, output_tokens, marks } = if warms {
             source.warm(session, draws, now, tree)
         } else {
-            source.ask(session, draws, now, tree, extent)
+            source.ask(session, known, draws, now, tree, extent)
         };
         let answered = if warms { None } else { session.conversation.answered() };
         let place = match continuation {
             Continuation::None => None,
-            Continuation::Explicit => session.sent.place,
+            Continuation::Explicit => session.place(),
             Continuation::Implicit => session.leaves_upstream(),
         };
         let account = || match extent {
@@ -330,7 +335,7 @@ impl Traffic {
         let request = Request {
             call: self.calls,
             line,
-            workload: session.workload,
+            workload: u32::from(session.workload),
             session: session.number,
             group: session.group,
             turn: session.sent.turn,
@@ -340,10 +345,8 @@ impl Traffic {
             key,
             account: place.map_or_else(account, |place| place.account),
             continues: place,
-            likely: session.routing_key(),
-            known: extent == Extent::Plain
-                && source.keeps_routing_key
-                && tree.is_beyond_head(session.sent.previous),
+            likely,
+            known,
             contaminated,
             prompt,
             marks,
@@ -375,7 +378,10 @@ impl Traffic {
     #[inline(always)]
     fn remember(&mut self, session: &mut Session, request: &Request, response: &Response) {
         if !response.failed {
-            session.sent.place = Some(response.place);
+            session.sent.answered_by(response.place.routing_key);
+            if self.gateway.continuation == Continuation::Explicit {
+                session.came_from(Some(response.place));
+            }
             if let Some(Continued { upstream, mut context }) = session.take_continued() {
                 context.place = Some(response.place);
                 self.upstream.entry(upstream).or_default().will_hold(response.complete, context);
@@ -386,8 +392,11 @@ impl Traffic {
             // A retry must not undo what later requests of its session have sent.
             match (request.attempt, source.recorded.get_mut(&session.number)) {
                 (1.., Some(_)) if response.failed => {}
-                (1.., Some(sent)) => sent.place = session.sent.place,
-                _ => drop(source.recorded.insert(session.number, session.sent)),
+                (1.., Some((sent, place))) => {
+                    sent.answered_like(session.sent);
+                    *place = session.place();
+                }
+                _ => drop(source.recorded.insert(session.number, (session.sent, session.place()))),
             }
         }
     }
@@ -403,7 +412,7 @@ impl Traffic {
     ) -> Option<SimTime> {
         let reaction = &self.sources[session.workload as usize].reaction;
         if let Some(at) = keep_alive.next(reaction, response.arrival, response.complete) {
-            session.due = Some(Box::new(Due::KeepAlive(last.clone(), keep_alive)));
+            session.will(Due::KeepAlive(last.clone(), keep_alive));
             return self.allowed(session, at);
         }
         keep_alive.call.and_then(|at| self.allowed(session, at))
@@ -412,7 +421,7 @@ impl Traffic {
     /// A node's children are called, behind a warming call if there is to be one.
     fn fork(&mut self, mut node: Session, at: SimTime, next: &mut Next) {
         if self.sources[node.workload as usize].fork_tree().order == Order::WarmFirst {
-            node.due = Some(Box::new(Due::Warm));
+            node.will(Due::Warm);
             self.send(node, at, next);
         } else {
             self.call_children(node, at, next);

@@ -254,9 +254,9 @@ impl Cache {
         }
     }
 
-    /// Whether anything was held on an edge.
-    pub fn holds(&self, edge: EdgeId) -> bool {
-        self.store.holds(edge)
+    /// Reads a bit of what is held on an edge, so that it is at hand.
+    pub fn touch(&self, edge: EdgeId) -> u64 {
+        self.store.touch(edge)
     }
 
     /// Bytes that what is held on edges takes.

@@ -195,7 +195,7 @@ impl Capacity {
     /// When the last boundary of a scope dies; `None` if it has none.
     pub fn lives_until(&self, store: &mut Store, scope: Scope, now: SimTime) -> Option<SimTime> {
         let edges = self.edges_of(scope).into_iter();
-        edges.filter_map(|edge| store.live(scope, edge, now).iter().map(|step| step.expiry).max()).max()
+        edges.filter_map(|edge| store.live(scope, edge, now).iter().map(|step| step.expiry()).max()).max()
     }
 
     fn edges_of(&self, scope: Scope) -> Vec<EdgeId> {
@@ -304,7 +304,7 @@ impl Capacity {
         let as_victim =
             |&Use { depth, effect, turn }: &Use| Victim { effect, depth: Reverse(depth), turn, spot };
         let victim = held.uses.iter().take(first).map(as_victim).min();
-        let death = live.iter().take(first).map(|step| step.expiry).min();
+        let death = live.iter().take(first).map(|step| step.expiry()).min();
         let victim_before = mem::replace(&mut held.victim, victim);
         let death_before = mem::replace(&mut held.death, death);
         if victim != victim_before {

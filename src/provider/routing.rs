@@ -307,11 +307,17 @@ impl Router {
         }
     }
 
-    /// When a request of this routing key was last counted at its home, if that is known.
-    pub fn last_counted(&self, key: RoutingKey) -> Option<SimTime> {
-        match &self.keys.get(key.0 as usize)?.rate {
-            Rate::Sliding(times) => times.back().copied(),
-            Rate::Tumbling { .. } => None,
+    /// Reads a bit of what is known of a routing key, so that it is at hand.
+    pub fn touch(&self, key: RoutingKey) -> u64 {
+        self.keys.get(key.0 as usize).map_or(0, |keyed| u64::from(keyed.home.0))
+    }
+
+    /// The same of what its rate at its home points to.
+    pub fn touch_rate(&self, key: RoutingKey) -> u64 {
+        match self.keys.get(key.0 as usize).map(|keyed| &keyed.rate) {
+            Some(Rate::Admitted(times)) => times.oldest().map_or(0, |until| until.0),
+            Some(Rate::Arrivals(times)) => times.back().map_or(0, |time| time.0),
+            Some(Rate::Tumbling { .. }) | None => 0,
         }
     }
 
@@ -503,10 +509,10 @@ impl Router {
         if !one_rate_for_all_ranks {
             return self.first_not_full(key, request);
         }
-        let (limit, kept) = (self.rules.limit_rpm, self.rates.kept);
+        let limit = self.rules.limit_rpm;
         let rate = self.rate(key, 0, request);
         let multiple = rate.seen(request.now) / limit;
-        rate.record(request.now, kept);
+        rate.record(request.now, limit);
         self.overflow_rank(multiple, request)
     }
 
@@ -546,11 +552,11 @@ impl Router {
     fn first_not_full(&mut self, key: RoutingKey, request: &RouteRequest) -> u32 {
         // "Arrivals" at a machine are all requests offered to it, those it turned away included.
         let count_offers = self.rules.rate_count != RateCount::Admitted;
-        let (limit, kept) = (self.rules.limit_rpm, self.rates.kept);
+        let limit = self.rules.limit_rpm;
         let home = self.rate(key, 0, request);
-        let home_is_full = home.seen(request.now) >= limit;
+        let home_is_full = home.is_full(request.now, limit);
         if !home_is_full || count_offers {
-            home.record(request.now, kept);
+            home.record(request.now, limit);
         }
         if !home_is_full {
             return 0;
@@ -594,8 +600,8 @@ impl Router {
         }
         match (self.rules.rate_over, self.rules.rate_count) {
             (RateOver::Machine, _) => {
-                let kept = self.rates.kept;
-                self.rates.of(RateScope::Machine(machine)).record(request.now, kept);
+                let limit = self.rules.limit_rpm;
+                self.rates.of(RateScope::Machine(machine)).record(request.now, limit);
             }
             (_, RateCount::Admitted) => {}
             (_, RateCount::Arrivals | RateCount::Tumbling) => self.record(key, 0, request),
@@ -604,13 +610,13 @@ impl Router {
 
     fn is_full(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) -> bool {
         let limit = self.rules.limit_rpm;
-        self.rate(key, rank, request).seen(request.now) >= limit
+        self.rate(key, rank, request).is_full(request.now, limit)
     }
 
     #[inline(always)]
     fn record(&mut self, key: RoutingKey, rank: u32, request: &RouteRequest) {
-        let kept = self.rates.kept;
-        self.rate(key, rank, request).record(request.now, kept);
+        let limit = self.rules.limit_rpm;
+        self.rate(key, rank, request).record(request.now, limit);
     }
 
     /// The rank for the n-th multiple of the limit, when one rate is kept for all ranks.
@@ -636,23 +642,19 @@ enum RateScope {
 #[derive(Clone, Debug)]
 struct Rates {
     count: RateCount,
-    /// How many requests of a sliding rate are remembered.
-    kept: usize,
     rates: FxHashMap<RateScope, Rate>,
 }
 
 impl Rates {
     fn new(rules: &Routing) -> Self {
-        // Only the last `limit` admitted requests decide whether a rank is full.
-        let kept =
-            if rules.rate_count == RateCount::Admitted { rules.limit_rpm as usize } else { usize::MAX };
-        Self { count: rules.rate_count, kept, rates: FxHashMap::default() }
+        Self { count: rules.rate_count, rates: FxHashMap::default() }
     }
 
     fn none_yet(&self) -> Rate {
         match self.count {
+            RateCount::Admitted => Rate::Admitted(Admitted::default()),
+            RateCount::Arrivals => Rate::Arrivals(Box::default()),
             RateCount::Tumbling => Rate::Tumbling { minute: 0, seen: 0 },
-            RateCount::Admitted | RateCount::Arrivals => Rate::Sliding(VecDeque::new()),
         }
     }
 
@@ -665,17 +667,30 @@ impl Rates {
 /// Requests counted in one scope.
 #[derive(Clone, Debug)]
 enum Rate {
-    /// The times in (t - 60 s, t], the last ones of them.
-    Sliding(VecDeque<SimTime>),
+    /// Those admitted in (t - 60 s, t], the last ones of them.
+    Admitted(Admitted),
+    /// The times of all in (t - 60 s, t].
+    Arrivals(Box<VecDeque<SimTime>>),
     /// The count in one calendar minute.
     Tumbling { minute: u64, seen: u32 },
 }
 
 impl Rate {
+    /// Whether `limit` requests count now.
+    #[inline(always)]
+    fn is_full(&mut self, now: SimTime, limit: u32) -> bool {
+        match self {
+            Self::Admitted(admitted) => admitted.is_full(now, limit),
+            Self::Arrivals(_) | Self::Tumbling { .. } => self.seen(now) >= limit,
+        }
+    }
+
+    /// How many requests count now.
     #[inline(always)]
     fn seen(&mut self, now: SimTime) -> u32 {
         match self {
-            Self::Sliding(times) => {
+            Self::Admitted(admitted) => admitted.seen(now),
+            Self::Arrivals(times) => {
                 while times.front().is_some_and(|time| now.since(*time) >= Span::MINUTE) {
                     times.pop_front();
                 }
@@ -686,16 +701,12 @@ impl Rate {
         }
     }
 
-    /// Counts a request; of a sliding rate the last `kept` are remembered.
+    /// Counts a request; of those admitted the last `limit` are remembered.
     #[inline(always)]
-    fn record(&mut self, now: SimTime, kept: usize) {
+    fn record(&mut self, now: SimTime, limit: u32) {
         match self {
-            Self::Sliding(times) => {
-                if times.len() == kept {
-                    times.pop_front();
-                }
-                times.push_back(now);
-            }
+            Self::Admitted(admitted) => admitted.record(now, limit),
+            Self::Arrivals(times) => times.push_back(now),
             Self::Tumbling { minute, seen } => {
                 let this_minute = now.0 / Span::MINUTE.0;
                 if *minute != this_minute {
@@ -704,6 +715,56 @@ impl Rate {
                 *seen += 1;
             }
         }
+    }
+}
+
+/// The last requests that were admitted, in a ring as large as it ever had to be: only the oldest of them says whether
+/// there is room for another one.
+#[derive(Clone, Debug, Default)]
+struct Admitted {
+    /// Until when each of them counts.
+    until: Box<[SimTime]>,
+    /// Position of the oldest.
+    oldest: u32,
+}
+
+impl Admitted {
+    /// Until when the oldest one counts.
+    #[inline(always)]
+    fn oldest(&self) -> Option<SimTime> {
+        self.until.get(self.oldest as usize).copied()
+    }
+
+    #[inline(always)]
+    fn is_full(&self, now: SimTime, limit: u32) -> bool {
+        self.until.len() >= limit as usize && self.oldest().is_some_and(|until| until > now)
+    }
+
+    fn seen(&self, now: SimTime) -> u32 {
+        self.until.iter().filter(|until| **until > now).count() as u32
+    }
+
+    #[inline(always)]
+    fn record(&mut self, now: SimTime, limit: u32) {
+        let is_wanted = self.oldest().is_none_or(|until| until > now);
+        if is_wanted && self.until.len() < limit as usize {
+            self.grow(limit as usize);
+        }
+        self.until[self.oldest as usize] = now + Span::MINUTE;
+        self.oldest += 1;
+        if self.oldest as usize == self.until.len() {
+            self.oldest = 0;
+        }
+    }
+
+    /// Makes room for twice as many, or the most that are remembered.
+    #[cold]
+    fn grow(&mut self, most: usize) {
+        let (newer, older) = self.until.split_at(self.oldest as usize);
+        let mut until = [older, newer].concat();
+        self.oldest = until.len() as u32;
+        until.resize((2 * until.len()).max(4).min(most), SimTime::ZERO);
+        self.until = until.into();
     }
 }
 

@@ -40,8 +40,23 @@ impl Scope {
 pub struct Step {
     /// Tokens from the beginning of the prompt.
     pub depth: Tokens,
+    /// When they die, in halves: three steps and what is said of them take one cache line.
+    expiry: [u32; 2],
+}
+
+impl Step {
+    /// Boundaries up to (or exactly at) a depth, alive until an expiry.
+    #[inline(always)]
+    pub fn new(depth: Tokens, SimTime(expiry): SimTime) -> Self {
+        Self { depth, expiry: [expiry as u32, (expiry >> u32::BITS) as u32] }
+    }
+
     /// When they die.
-    pub expiry: SimTime,
+    #[inline(always)]
+    pub fn expiry(self) -> SimTime {
+        let [low, high] = self.expiry.map(u64::from);
+        SimTime(high << u32::BITS | low)
+    }
 }
 
 /// The steps on one edge, deepest first: as many as one cache line has room for, seldom more.
@@ -85,10 +100,25 @@ pub struct Store {
 #[repr(align(64))]
 struct Held {
     scope: Scope,
+    /// The place behind which the edge begins, as the tree has it, if there are live steps: nobody needs to look there.
+    origin: Cursor,
     steps: Steps,
 }
 
 const _: () = assert!(size_of::<Held>() == 64);
+
+impl Held {
+    /// Its steps without dead ones, on an edge that begins behind `origin`.
+    #[inline(always)]
+    fn cleared(&mut self, origin: Cursor, now: SimTime) -> &mut Steps {
+        drop_dead(&mut self.steps, now);
+        if self.steps.is_empty() {
+            // It may be another edge of the same number by now.
+            self.origin = origin;
+        }
+        &mut self.steps
+    }
+}
 
 /// Edges are numbered from 0 up; what takes room behind them, from the last number down.
 const MOST_EDGES: u32 = 1 << 31;
@@ -124,7 +154,8 @@ impl Store {
     ) -> Tokens {
         for PathStep { edge, leave, .. } in tree.path(at) {
             for step in self.steps(scope, edge) {
-                if step.expiry >= now && (self.covers || step.depth <= leave && readable.allows(step.depth)) {
+                if step.expiry() >= now && (self.covers || step.depth <= leave && readable.allows(step.depth))
+                {
                     return step.depth.min(leave);
                 }
             }
@@ -134,11 +165,12 @@ impl Store {
 
     /// What [`read`](Self::read) answers everywhere, of a store that covers.
     #[inline(always)]
-    pub fn read_covered(&self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime) -> Tokens {
-        for PathStep { edge, leave, .. } in tree.path(at) {
-            if let Some(step) = self.steps(scope, edge).iter().find(|step| step.expiry >= now) {
-                return step.depth.min(leave);
+    pub fn read_covered(&self, tree: &PrefixTree, scope: Scope, mut at: Cursor, now: SimTime) -> Tokens {
+        while at.depth > 0 {
+            if let Some(step) = self.steps(scope, at.edge).iter().find(|step| step.expiry() >= now) {
+                return step.depth.min(at.depth);
             }
+            at = tree.origin(at.edge);
         }
         0
     }
@@ -157,14 +189,14 @@ impl Store {
         let mut from = first;
         for PathStep { edge, leave, .. } in tree.path(at) {
             for step in self.steps(scope, edge) {
-                if step.expiry < from {
+                if step.expiry() < from {
                     continue;
                 }
-                answers.push(Step { depth: step.depth.min(leave), ..*step });
-                if step.expiry >= last {
+                answers.push(Step::new(step.depth.min(leave), step.expiry()));
+                if step.expiry() >= last {
                     return answers;
                 }
-                from = SimTime(step.expiry.0 + 1);
+                from = SimTime(step.expiry().0 + 1);
             }
         }
         answers
@@ -178,7 +210,7 @@ impl Store {
             let depth = self.boundary(leave);
             if depth > start {
                 let covers = self.covers;
-                let steps = self.room(scope, edge, now);
+                let steps = self.room(scope, edge, tree.origin(edge), now);
                 let lived_as_long =
                     if covers { cover(steps, depth, expiry) } else { mark(steps, depth, expiry) };
                 if lived_as_long {
@@ -195,16 +227,26 @@ impl Store {
 
     /// The same of a store that covers and has room for everything.
     #[inline(always)]
-    pub fn cover(&mut self, tree: &PrefixTree, scope: Scope, at: Cursor, now: SimTime, expiry: SimTime) {
-        for PathStep { edge, leave, start } in tree.path(at) {
-            // A look comes first: what many share lives as long already, most often.
-            let lives_as_long = |step: &Step| step.depth >= leave && step.expiry >= expiry;
-            if leave > start
-                && (self.steps(scope, edge).iter().any(lives_as_long)
-                    || cover(self.room(scope, edge, now), leave, expiry))
-            {
+    pub fn cover(&mut self, tree: &PrefixTree, scope: Scope, mut at: Cursor, now: SimTime, expiry: SimTime) {
+        while at.depth > 0 {
+            let held = self.first.get_mut(at.edge.0 as usize).filter(|held| held.scope == scope);
+            let alive = held.filter(|held| is_alive(&held.steps, now));
+            let (origin, steps) = match alive {
+                Some(held) => (held.origin, &mut held.steps),
+                None => {
+                    let origin = tree.origin(at.edge);
+                    // What many share stands here.
+                    let steps = match self.others.get_mut(&(scope, at.edge)) {
+                        Some(steps) if is_alive(steps, now) => steps,
+                        _ => self.room(scope, at.edge, origin, now),
+                    };
+                    (origin, steps)
+                }
+            };
+            if at.depth > origin.depth && raise(steps, at.depth, now, expiry) {
                 break;
             }
+            at = origin;
         }
         self.sweep(now);
     }
@@ -231,8 +273,8 @@ impl Store {
         for PathStep { edge, leave, .. } in path {
             let mut notes = self.notes.take();
             for step in self.steps_mut(scope, edge).into_iter().flatten() {
-                if step.depth <= leave.min(read) && step.expiry >= now {
-                    step.expiry = renewed(step.expiry, expiry);
+                if step.depth <= leave.min(read) && step.expiry() >= now {
+                    *step = Step::new(step.depth, renewed(step.expiry(), expiry));
                     if let Some(notes) = &mut notes {
                         notes.touched.push(Touched::Used(scope, Cursor { edge, depth: step.depth }));
                     }
@@ -260,7 +302,7 @@ impl Store {
                 for step in self.steps(scope, edge) {
                     if self.covers {
                         if covered > start {
-                            survivors.push((edge, Step { depth: step.depth.min(covered), ..*step }));
+                            survivors.push((edge, Step::new(step.depth.min(covered), step.expiry())));
                         }
                     } else if step.depth == place.depth && place.depth <= leave {
                         survivors.push((edge, *step));
@@ -273,9 +315,10 @@ impl Store {
             self.clear(scope, edge);
         }
         let mut latest = SimTime::ZERO;
-        for (edge, Step { depth, expiry }) in survivors {
+        for (edge, step) in survivors {
+            let (depth, expiry) = (step.depth, step.expiry());
             let covers = self.covers;
-            let steps = self.room(scope, edge, SimTime::ZERO);
+            let steps = self.room(scope, edge, tree.origin(edge), SimTime::ZERO);
             if covers {
                 cover(steps, depth, expiry)
             } else {
@@ -307,7 +350,8 @@ impl Store {
 
     /// Stores one boundary on an edge, and nothing before it.
     pub fn mark(&mut self, scope: Scope, edge: EdgeId, depth: Tokens, expiry: SimTime) {
-        mark(self.room(scope, edge, SimTime::ZERO), depth, expiry);
+        // Nobody looks behind it: it may be no edge of a tree.
+        mark(self.room(scope, edge, Cursor::ROOT, SimTime::ZERO), depth, expiry);
     }
 
     /// Drops the boundary at `depth` from an edge, and nothing else.
@@ -349,14 +393,14 @@ impl Store {
         self.len() == 0
     }
 
-    /// Whether anything was held on an edge.
-    pub fn holds(&self, edge: EdgeId) -> bool {
-        self.first.get(edge.0 as usize).is_some_and(|held| !held.steps.is_empty())
+    /// Reads a bit of what is held on an edge, so that it is at hand.
+    pub fn touch(&self, edge: EdgeId) -> u64 {
+        self.first.get(edge.0 as usize).map_or(0, |held| held.scope.0)
     }
 
     /// The edges on which something is alive.
     pub fn live_edges(&self, now: SimTime) -> impl Iterator<Item = EdgeId> {
-        let alive = move |steps: &Steps| steps.iter().any(|step| step.expiry >= now);
+        let alive = move |steps: &Steps| steps.iter().any(|step| step.expiry() >= now);
         let first = self.first.iter().zip(0..).filter(move |(held, _)| alive(&held.steps));
         let others = self.others.iter().filter(move |(_, steps)| alive(steps));
         first.map(|(_, edge)| EdgeId(edge)).chain(others.map(|((_, edge), _)| *edge))
@@ -385,34 +429,30 @@ impl Store {
         }
     }
 
-    /// Where a scope's steps on an edge stand or will stand, without dead ones.
+    /// Where a scope's steps on an edge, which begins behind `origin`, stand or will stand, without dead ones.
     #[inline(always)]
-    fn room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
+    fn room(&mut self, scope: Scope, edge: EdgeId, origin: Cursor, now: SimTime) -> &mut Steps {
         let index = edge.0 as usize;
         if self.first.get(index).is_none_or(|held| held.scope != scope) {
-            return self.make_room(scope, edge, now);
+            return self.make_room(scope, edge, origin, now);
         }
-        let steps = &mut self.first[index].steps;
-        drop_dead(steps, now);
-        steps
+        self.first[index].cleared(origin, now)
     }
 
     /// The same for a scope that is not the first on an edge, or not yet.
-    fn make_room(&mut self, scope: Scope, edge: EdgeId, now: SimTime) -> &mut Steps {
+    fn make_room(&mut self, scope: Scope, edge: EdgeId, origin: Cursor, now: SimTime) -> &mut Steps {
         let index = edge.0 as usize;
-        let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry < now);
+        let is_dead = |steps: &Steps| steps.iter().all(|step| step.expiry() < now);
         while index >= self.first.len() && edge.0 < MOST_EDGES {
-            self.first.push(Held { scope, steps: Steps::new() });
+            self.first.push(Held { scope, origin, steps: Steps::new() });
         }
         // A place is free for the next scope as soon as all in it is dead.
-        if self.first.get(index).is_some_and(|held| is_dead(&held.steps)) {
-            let Held { scope: holder, steps } = &mut self.first[index];
-            if *holder != scope {
-                *steps = self.others.remove(&(scope, edge)).unwrap_or_default();
-                *holder = scope;
+        if let Some(held) = self.first.get_mut(index).filter(|held| is_dead(&held.steps)) {
+            if held.scope != scope {
+                let steps = self.others.remove(&(scope, edge)).unwrap_or_default();
+                *held = Held { scope, origin, steps };
             }
-            drop_dead(steps, now);
-            return steps;
+            return held.cleared(origin, now);
         }
         let steps = self.others.entry((scope, edge)).or_default();
         drop_dead(steps, now);
@@ -423,7 +463,7 @@ impl Store {
     #[inline]
     fn sweep(&mut self, now: SimTime) {
         if self.others.len() > 2 * self.kept + 64 {
-            self.others.retain(|_, steps| steps.iter().any(|step| step.expiry >= now));
+            self.others.retain(|_, steps| steps.iter().any(|step| step.expiry() >= now));
             self.kept = self.others.len();
         }
     }
@@ -431,8 +471,8 @@ impl Store {
 
 #[inline]
 fn drop_dead(steps: &mut Steps, now: SimTime) {
-    if steps.iter().any(|step| step.expiry < now) {
-        steps.retain(|step| step.expiry >= now);
+    if steps.iter().any(|step| step.expiry() < now) {
+        steps.retain(|step| step.expiry() >= now);
     }
 }
 
@@ -445,6 +485,23 @@ fn renewed(old: SimTime, new: SimTime) -> SimTime {
     old.max(new)
 }
 
+/// Whether any step of a staircase is alive: the shallowest lives longest.
+#[inline(always)]
+fn is_alive(staircase: &Steps, now: SimTime) -> bool {
+    staircase.last().is_some_and(|step| step.expiry() >= now)
+}
+
+/// Inserts a step into a staircase that may have dead steps; true if a part of it, however short, lived as long before.
+#[inline]
+fn raise(steps: &mut Steps, depth: Tokens, now: SimTime, expiry: SimTime) -> bool {
+    if let [deepest, ..] = steps[..]
+        && depth < deepest.depth
+    {
+        drop_dead(steps, now);
+    }
+    cover(steps, depth, expiry)
+}
+
 /// Inserts a step into a staircase; true if a part of it, however short, lived as long before.
 #[inline]
 fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
@@ -452,22 +509,25 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     if planted::SHORTENS.get() {
         steps.retain(|step| step.depth > depth);
     }
-    // Most staircases have one step.
-    if let [only] = &mut steps[..] {
-        let (deeper, later) = (depth >= only.depth, expiry > only.expiry);
-        match (deeper, later) {
-            (true, true) => {
-                *only = Step { depth, expiry };
-                return false;
-            }
-            (false, false) => return true,
-            (true, false) if depth == only.depth => return true,
-            (true, false) if expiry == only.expiry => {
-                only.depth = depth;
-                return true;
-            }
-            _ => {}
+    // Most often it is the deepest so far.
+    if let [deepest, ..] = steps[..]
+        && depth >= deepest.depth
+    {
+        if depth == deepest.depth && deepest.expiry() >= expiry {
+            return true;
         }
+        let lived_as_long = steps[steps.len() - 1].expiry() >= expiry;
+        let step = Step::new(depth, expiry);
+        if deepest.expiry() > expiry {
+            steps.insert(0, step);
+            return lived_as_long;
+        }
+        steps[0] = step;
+        let dominated = steps[1..].iter().take_while(|step| step.expiry() <= expiry).count();
+        if dominated > 0 {
+            drop(steps.drain(1..1 + dominated));
+        }
+        return lived_as_long;
     }
     cover_steps(steps, depth, expiry)
 }
@@ -475,14 +535,14 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
 fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     // Deeper steps that live as long cover the new one; shallower ones that die no later are covered by it.
     let position = steps.iter().position(|step| step.depth <= depth).unwrap_or(steps.len());
-    let deeper_lives_as_long = steps[..position].last().is_some_and(|step| step.expiry >= expiry);
-    let same = steps.get(position).is_some_and(|step| step.depth == depth && step.expiry >= expiry);
+    let deeper_lives_as_long = steps[..position].last().is_some_and(|step| step.expiry() >= expiry);
+    let same = steps.get(position).is_some_and(|step| step.depth == depth && step.expiry() >= expiry);
     if deeper_lives_as_long || same {
         return true;
     }
-    let dominated = steps[position..].iter().take_while(|step| step.expiry <= expiry).count();
-    let step = Step { depth, expiry };
-    let lived_as_long = steps.last().is_some_and(|latest| latest.expiry >= expiry);
+    let dominated = steps[position..].iter().take_while(|step| step.expiry() <= expiry).count();
+    let step = Step::new(depth, expiry);
+    let lived_as_long = steps.last().is_some_and(|latest| latest.expiry() >= expiry);
     if dominated == 0 {
         steps.insert(position, step);
     } else {
@@ -498,10 +558,10 @@ fn cover_steps(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
 fn mark(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
     match steps.iter().position(|step| step.depth <= depth) {
         Some(position) if steps[position].depth == depth => {
-            steps[position].expiry = renewed(steps[position].expiry, expiry);
+            steps[position] = Step::new(depth, renewed(steps[position].expiry(), expiry));
         }
-        Some(position) => steps.insert(position, Step { depth, expiry }),
-        None => steps.push(Step { depth, expiry }),
+        Some(position) => steps.insert(position, Step::new(depth, expiry)),
+        None => steps.push(Step::new(depth, expiry)),
     }
     false
 }

@@ -42,7 +42,6 @@ impl Kind {
 pub(super) struct Agenda {
     pub queue: Queue,
     sequence: u64,
-    pub sessions: Slots<Session>,
     pub effects: Slots<Effect>,
     /// Those of plain runs, each with what an attribution noted of it.
     pub covers: Slots<(Cover, Noted)>,
@@ -104,16 +103,16 @@ impl Agenda {
     }
 
     #[inline]
-    pub fn push_sessions(&mut self, next: &mut Next) {
+    pub fn push_sessions(&mut self, sessions: &mut Slots<Session>, next: &mut Next) {
         if !next.is_empty() {
-            self.push_all(next);
+            self.push_all(sessions, next);
         }
     }
 
     #[cold]
-    fn push_all(&mut self, next: &mut Next) {
+    fn push_all(&mut self, sessions: &mut Slots<Session>, next: &mut Next) {
         for (at, session) in next.drain(..) {
-            let slot = self.sessions.put(session);
+            let slot = sessions.put(session);
             self.push(at, Kind::Arrival, slot);
         }
     }

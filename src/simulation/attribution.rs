@@ -225,12 +225,13 @@ impl Ledger {
         self.rules.report(self.rules.boundary(depth), access.prompt.tokens())
     }
 
-    /// Which sets have anything on an edge.
-    pub fn holds(&self, edge: EdgeId) -> [bool; 7] {
+    /// Reads a bit of what all sets hold on an edge, so that it is at hand.
+    pub fn touch(&self, edge: EdgeId) -> u64 {
         let Self { sent, written, in_partition, by_key, visible, here, perfectly_routed, .. } = self;
-        let [sent, written, in_partition, by_key, visible, here] =
-            [sent, written, in_partition, by_key, visible, here].map(|set| set.holds(edge));
-        [sent, written, in_partition, by_key, visible, here, perfectly_routed.holds(edge)]
+        let sets = [sent, written, in_partition, by_key, visible, here];
+        sets.map(|set| set.touch(edge))
+            .iter()
+            .fold(perfectly_routed.touch(edge), |sum, touched| sum ^ touched)
     }
 
     /// Notes what a request that leaves something sends and will store at `places`, at its arrival.

@@ -149,9 +149,11 @@ impl Simulation {
         extent: Extent,
         mut call: impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
-        for workload in 0..self.traffic.workloads() as u32 {
-            let mut session = Session::vacant(workload);
-            if let Some(event) = self.start_next(&mut session)? {
+        // Apart from all else, so that a session is at hand while its request changes everything else.
+        let mut sessions = Slots::default();
+        for workload in 0..self.traffic.workloads() {
+            let mut session = Session::vacant(workload as u16);
+            if let Some(event) = self.start_next(&mut session, &mut sessions)? {
                 self.agenda.starts.push(Start { event, session });
                 self.agenda.sort_last_start();
             }
@@ -159,10 +161,12 @@ impl Simulation {
         self.plan_changes();
         loop {
             if self.agenda.starts_next() {
-                self.start(&mut call)?;
+                self.start(&mut sessions, &mut call)?;
                 continue;
             }
-            self.look_ahead(extent);
+            if self.agenda.queue.has_come_near() && sessions.values.len() >= MANY_SESSIONS {
+                self.look_ahead(&sessions, extent);
+            }
             let Some(event) = self.agenda.queue.pop() else { return Ok(()) };
             let Event { time: now, subject: slot, .. } = event;
             match Kind::of(event) {
@@ -179,14 +183,11 @@ impl Simulation {
                     self.agenda.effects.free.push(slot);
                 }
                 Kind::Arrival => {
-                    // Whoever puts a session into a slot meanwhile must not meet the one that calls.
-                    let mut sessions = std::mem::take(&mut self.agenda.sessions);
                     let next = call(self, &mut sessions.values[slot as usize], now);
-                    self.agenda.sessions = sessions;
-                    self.agenda.push_sessions(&mut self.next);
+                    self.agenda.push_sessions(&mut sessions, &mut self.next);
                     match next {
                         Some(at) => self.agenda.push(at, Kind::Arrival, slot),
-                        None => self.agenda.sessions.free.push(slot),
+                        None => sessions.free.push(slot),
                     }
                 }
             }
@@ -195,16 +196,11 @@ impl Simulation {
 
     /// Loads what the next events will need into the CPU's caches, all at a time: with very many sessions, waiting for
     /// memory is most of the work, and many loads wait hardly longer than one.
-    #[inline]
-    fn look_ahead(&mut self, extent: Extent) {
-        let Agenda { queue, sessions, effects, covers, .. } = &mut self.agenda;
-        if sessions.values.len() < MANY_SESSIONS {
-            return;
-        }
+    #[inline(never)]
+    fn look_ahead(&mut self, sessions: &Slots<Session>, extent: Extent) {
+        let Self { agenda, tree, provider, ledger, .. } = self;
+        let Agenda { queue, effects, covers, .. } = agenda;
         let near = queue.come_near();
-        if near.is_empty() {
-            return;
-        }
         let subjects = |kind: Kind| {
             near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
         };
@@ -215,22 +211,30 @@ impl Simulation {
                 Extent::Full => effects.values[slot].access.prompt.shareable.edge,
             })
         };
-        // What a session stands on is known only once the session is there.
-        black_box(arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched));
-        for edge in arriving().map(|session| session.place().edge).chain(appearing()) {
-            black_box((self.tree.origin(edge), self.provider.cache.holds(edge)));
-            if let Some(ledger) = &self.ledger {
-                black_box(ledger.holds(edge));
+        // What a session stands on is known only once the session is there, and what that points to only after it.
+        let mut sum = arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched);
+        for edge in arriving().map(|session| session.end().edge).chain(appearing()) {
+            sum ^= provider.cache.touch(edge);
+        }
+        for key in arriving().filter_map(Session::routing_key) {
+            sum ^= provider.router.touch(key);
+        }
+        if extent == Extent::Full || ledger.is_some() {
+            for edge in arriving().map(|session| session.end().edge).chain(appearing()) {
+                sum ^= u64::from(tree.origin(edge).depth)
+                    ^ ledger.as_ref().map_or(0, |ledger| ledger.touch(edge));
             }
         }
         for key in arriving().filter_map(Session::routing_key) {
-            black_box(self.provider.router.last_counted(key));
+            sum ^= provider.router.touch_rate(key);
         }
+        black_box(sum);
     }
 
     /// A session calls for the first time, and makes room for the next one of its workload.
     fn start(
         &mut self,
+        sessions: &mut Slots<Session>,
         call: &mut impl FnMut(&mut Self, &mut Session, SimTime) -> Option<SimTime>,
     ) -> Result<()> {
         // The next session of the workload takes the place of this one, which is queued if it goes on.
@@ -240,22 +244,22 @@ impl Simulation {
         let called = if session.is_left_out() { None } else { call(self, session, now) };
         let next = called.map(|at| {
             let vacant = Session::vacant(session.workload);
-            (at, self.agenda.sessions.put(std::mem::replace(session, vacant)))
+            (at, sessions.put(std::mem::replace(session, vacant)))
         });
-        match self.start_next(session)? {
+        match self.start_next(session, sessions)? {
             Some(start) => *event = start,
             None => drop(starts.pop()),
         }
         self.agenda.starts = starts;
         self.agenda.sort_last_start();
-        self.agenda.push_sessions(&mut self.next);
+        self.agenda.push_sessions(sessions, &mut self.next);
         if let Some((at, slot)) = next {
             self.agenda.push(at, Kind::Arrival, slot);
         }
         // Attribution remembers all that was sent, and a limited room counts what it held.
         let may_forget = self.ledger.is_none() && self.provider.write.capacity_tokens.is_none();
         if may_forget && self.tree.len() > self.kept_edges + self.kept_edges / 2 + FEWEST_EDGES {
-            self.forget(now);
+            self.forget(sessions, now);
         }
         Ok(())
     }
@@ -307,19 +311,19 @@ impl Simulation {
     }
 
     /// Makes `session` the next one of its workload: its start, if there is one. What else starts with it is queued.
-    fn start_next(&mut self, session: &mut Session) -> Result<Option<Event>> {
+    fn start_next(&mut self, session: &mut Session, sessions: &mut Slots<Session>) -> Result<Option<Event>> {
         let start = self.traffic.start_next(session, &mut self.starting)?;
         let event = start.map(|at| self.agenda.event(at, Kind::Arrival, 0));
-        self.agenda.push_sessions(&mut self.starting);
+        self.agenda.push_sessions(sessions, &mut self.starting);
         Ok(event)
     }
 
     /// Frees the text of sessions that have ended, once nothing of it is alive any more: memory follows what lives, not
     /// what was ever sent. (An attribution remembers all that was sent.)
-    fn forget(&mut self, now: SimTime) {
+    fn forget(&mut self, sessions: &Slots<Session>, now: SimTime) {
         let now = now.before(self.remembers);
         let starting = self.agenda.starts.iter().map(|start| &start.session);
-        let sessions = self.agenda.sessions.used().chain(starting).flat_map(Session::places);
+        let sessions = sessions.used().chain(starting).flat_map(Session::places);
         let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
         let effects = self.agenda.effects.used().flat_map(Effect::edges);
         let effects = effects.chain(self.agenda.covers.used().map(|(cover, _)| cover.at.edge));

@@ -180,7 +180,7 @@ impl Falling {
 
     /// The depth at a moment no earlier than those asked for before.
     fn at(&mut self, clock: SimTime) -> Tokens {
-        while self.answers.get(self.next).is_some_and(|step| step.expiry < clock) {
+        while self.answers.get(self.next).is_some_and(|step| step.expiry() < clock) {
             self.next += 1;
         }
         self.depth()

@@ -45,11 +45,13 @@ impl Reached {
         }
     }
 
-    /// Whether anything is held on an edge.
-    pub fn holds(&self, edge: EdgeId) -> bool {
+    /// Reads a bit of what is held on an edge, so that it is at hand.
+    pub fn touch(&self, edge: EdgeId) -> u64 {
         match self {
-            Self::Covering(depths) => depths.first.get(edge.0 as usize).is_some_and(|held| held.depth > 0),
-            Self::Single(store) => store.holds(edge),
+            Self::Covering(depths) => {
+                depths.first.get(edge.0 as usize).map_or(0, |held| u64::from(held.depth))
+            }
+            Self::Single(store) => store.touch(edge),
         }
     }
 }
