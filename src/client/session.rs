@@ -234,11 +234,6 @@ impl Session {
         Some((conversation, context))
     }
 
-    /// Reads a bit of it, so that it is at hand.
-    pub fn touch(&self) -> u64 {
-        self.number
-    }
-
     /// Whether it starts and does nothing, since its key is not in the sample.
     pub fn is_left_out(&self) -> bool {
         self.group == LEFT_OUT

@@ -8,7 +8,7 @@ use crate::client::key::PromptCacheKey;
 use crate::client::request::Occasion;
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
 use crate::provider::price::{Billed, Prices};
-use crate::provider::routing::{MachineId, RoutingKey};
+use crate::provider::routing::MachineId;
 use crate::simulation::outcome::{Cause, Outcome};
 use crate::units::{SimTime, Span, Usd, round_to};
 
@@ -306,39 +306,36 @@ impl Bins {
     }
 }
 
-/// What one key has done, with the number of its partition. One cache line.
-#[repr(align(64))]
+/// What one key has done.
+#[derive(Clone, Default)]
 struct KeyUse {
-    key: PromptCacheKey,
-    partition: u32,
     /// The minute of its last request, and its requests in it.
     minute: u32,
     in_minute: u32,
     peak: u32,
-    machines: SmallVec<[MachineId; 2]>,
+    /// One more than the number of its last machine; 0 before the first.
+    machine: u32,
 }
-
-const _: () = assert!(size_of::<KeyUse>() == 64);
 
 /// What each key has done.
 #[derive(Default)]
 struct Keys {
     numbers: FxHashMap<(u32, PromptCacheKey), u32>,
     used: Vec<KeyUse>,
-    /// Number of the key last met under each routing key: all requests of a routing key have the same one, so that
-    /// nothing is hashed as long as the provider stays the same.
+    /// The machines that each has met, in their order.
+    machines: Vec<SmallVec<[MachineId; 2]>>,
+    /// Under which provider the routing keys below were numbered.
+    regime: u32,
+    /// Number of the key of each routing key that was met, plus one: all requests of a routing key have the same key, so
+    /// that nothing is hashed as long as the provider stays the same.
     met: Vec<u32>,
     /// Requests still to be counted: several keys at a time are fetched from memory in hardly more time than one.
     calls: Vec<KeyCall>,
-    /// The numbers of their keys.
-    called: Vec<u32>,
 }
 
 /// A request as far as its key is concerned.
 struct KeyCall {
-    key: PromptCacheKey,
-    partition: u32,
-    routing_key: RoutingKey,
+    number: u32,
     machine: MachineId,
     minute: u32,
 }
@@ -347,62 +344,57 @@ struct KeyCall {
 const TOGETHER: usize = 64;
 
 impl Keys {
-    fn number(&mut self, call: &KeyCall) -> u32 {
-        let KeyCall { key, partition, routing_key, .. } = *call;
-        let index = routing_key.0 as usize;
-        if let Some(number) = self.met.get(index)
-            && let used = &self.used[*number as usize]
-            && used.key == key
-            && used.partition == partition
-        {
-            return *number;
-        }
-        let next = self.used.len() as u32;
-        let number = *self.numbers.entry((partition, key)).or_insert(next);
-        if number == next {
-            let machines = SmallVec::new();
-            self.used.push(KeyUse { key, partition, minute: 0, in_minute: 0, peak: 0, machines });
-        }
-        if index >= self.met.len() {
-            self.met.resize(index + 1, number);
-        }
-        self.met[index] = number;
-        number
-    }
-
     #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
-        self.calls.push(KeyCall {
-            key: outcome.key,
-            partition: outcome.named_partition,
-            routing_key: outcome.routing_key,
-            machine: outcome.machine,
-            // All of simulated time has fewer minutes.
-            minute: (outcome.arrival.0 / Span::MINUTE.0) as u32,
-        });
+        let met = self.met.get(outcome.routing_key.0 as usize).filter(|_| self.regime == outcome.regime);
+        let number = match met.and_then(|number| number.checked_sub(1)) {
+            Some(number) => number,
+            None => self.meet(outcome),
+        };
+        // All of simulated time has fewer minutes.
+        let minute = (outcome.arrival.0 / Span::MINUTE.0) as u32;
+        self.calls.push(KeyCall { number, machine: outcome.machine, minute });
         if self.calls.len() >= TOGETHER {
             self.count_calls();
         }
     }
 
+    /// The number of a key under a routing key that was not met before.
+    #[cold]
+    fn meet(&mut self, outcome: &Outcome) -> u32 {
+        if self.regime != outcome.regime {
+            (self.regime, self.met) = (outcome.regime, Vec::new());
+        }
+        let next = self.used.len() as u32;
+        let number = *self.numbers.entry((outcome.named_partition, outcome.key)).or_insert(next);
+        if number == next {
+            self.used.push(KeyUse::default());
+            self.machines.push(SmallVec::new());
+        }
+        let index = outcome.routing_key.0 as usize;
+        if index >= self.met.len() {
+            self.met.resize(index + 1, 0);
+        }
+        self.met[index] = number + 1;
+        number
+    }
+
     fn count_calls(&mut self) {
-        let calls = std::mem::take(&mut self.calls);
-        let mut called = std::mem::take(&mut self.called);
-        called.extend(calls.iter().map(|call| self.number(call)));
-        for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
-            let usage = &mut self.used[*number as usize];
-            if let Err(position) = usage.machines.binary_search(machine) {
-                usage.machines.insert(position, *machine);
+        for KeyCall { number, machine, minute } in self.calls.drain(..) {
+            let usage = &mut self.used[number as usize];
+            if usage.machine != machine.0 + 1 {
+                usage.machine = machine.0 + 1;
+                let machines = &mut self.machines[number as usize];
+                if let Err(position) = machines.binary_search(&machine) {
+                    machines.insert(position, machine);
+                }
             }
-            if *minute != usage.minute {
-                (usage.minute, usage.in_minute) = (*minute, 0);
+            if minute != usage.minute {
+                (usage.minute, usage.in_minute) = (minute, 0);
             }
             usage.in_minute += 1;
             usage.peak = usage.peak.max(usage.in_minute);
         }
-        (self.calls, self.called) = (calls, called);
-        self.calls.clear();
-        self.called.clear();
     }
 }
 
@@ -548,7 +540,7 @@ impl Metrics {
         let attributed = |value: Option<f64>| value.filter(|_| self.attributed && self.requests > 0);
         let rounded = |value: Option<f64>| value.map(|value| round_to(value, 3));
         let keys = self.keys.used.len() as f64;
-        let machines: usize = self.keys.used.iter().map(|usage| usage.machines.len()).sum();
+        let machines: usize = self.keys.machines.iter().map(SmallVec::len).sum();
         let peak = self.keys.used.iter().map(|usage| u64::from(usage.peak)).max();
         let until = measured_until.unwrap_or(self.end).max(self.end);
         let minutes = self.warm_from.map_or(0.0, |from| until.since(from).seconds() / 60.0);

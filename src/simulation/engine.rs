@@ -8,11 +8,11 @@ use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
 use crate::extent::Extent;
-use crate::prompt::PrefixTree;
+use crate::prompt::{EdgeId, PrefixTree};
 use crate::provider::cache::{Access, Cover, Effect, Found};
 use crate::provider::machine::{Machines, Timing};
 use crate::provider::profile::Provider;
-use crate::provider::routing::MachineId;
+use crate::provider::routing::{MachineId, RoutingKey};
 use crate::queue::Event;
 use crate::random::{Purpose, SessionKey};
 use crate::simulation::agenda::{Agenda, Kind, Slots, Start};
@@ -39,6 +39,9 @@ pub struct Simulation {
     /// Sessions about to be queued: those that go on because of a call, and those that start.
     pub(super) next: Next,
     starting: Next,
+    /// What the events that come next will need.
+    near_edges: Vec<EdgeId>,
+    near_keys: Vec<RoutingKey>,
     /// Edges of the tree after the last clean-up: what nobody needs is freed when they are half as many again.
     kept_edges: usize,
 }
@@ -122,6 +125,8 @@ impl Simulation {
             remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
+            near_edges: Vec::new(),
+            near_keys: Vec::new(),
             kept_edges: 0,
         }
     }
@@ -198,35 +203,39 @@ impl Simulation {
     /// memory is most of the work, and many loads wait hardly longer than one.
     #[inline(never)]
     fn look_ahead(&mut self, sessions: &Slots<Session>, extent: Extent) {
-        let Self { agenda, tree, provider, ledger, .. } = self;
+        let Self { agenda, tree, provider, ledger, near_edges, near_keys, .. } = self;
         let Agenda { queue, effects, covers, .. } = agenda;
         let near = queue.come_near();
         let subjects = |kind: Kind| {
             near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
         };
-        let arriving = || subjects(Kind::Arrival).map(|slot| &sessions.values[slot]);
-        let appearing = || {
-            subjects(Kind::Visible).map(|slot| match extent {
-                Extent::Plain => covers.values[slot].0.at.edge,
-                Extent::Full => effects.values[slot].access.prompt.shareable.edge,
-            })
-        };
         // What a session stands on is known only once the session is there, and what that points to only after it.
-        let mut sum = arriving().map(Session::touch).fold(0, |sum, touched| sum ^ touched);
-        for edge in arriving().map(|session| session.end().edge).chain(appearing()) {
-            sum ^= provider.cache.touch(edge);
+        near_edges.clear();
+        near_keys.clear();
+        for slot in subjects(Kind::Arrival) {
+            let session = &sessions.values[slot];
+            near_edges.push(session.end().edge);
+            near_keys.extend(session.routing_key());
         }
-        for key in arriving().filter_map(Session::routing_key) {
-            sum ^= provider.router.touch(key);
+        near_edges.extend(subjects(Kind::Visible).map(|slot| match extent {
+            Extent::Plain => covers.values[slot].0.at.edge,
+            Extent::Full => effects.values[slot].access.prompt.shareable.edge,
+        }));
+        let mut sum = 0;
+        for edge in near_edges.iter() {
+            sum ^= provider.cache.touch(*edge);
+        }
+        for key in near_keys.iter() {
+            sum ^= provider.router.touch(*key);
         }
         if extent == Extent::Full || ledger.is_some() {
-            for edge in arriving().map(|session| session.end().edge).chain(appearing()) {
-                sum ^= u64::from(tree.origin(edge).depth)
-                    ^ ledger.as_ref().map_or(0, |ledger| ledger.touch(edge));
+            for edge in near_edges.iter() {
+                sum ^= u64::from(tree.origin(*edge).depth);
+                sum ^= ledger.as_ref().map_or(0, |ledger| ledger.touch(*edge));
             }
         }
-        for key in arriving().filter_map(Session::routing_key) {
-            sum ^= provider.router.touch_rate(key);
+        for key in near_keys.iter() {
+            sum ^= provider.router.touch_rate(*key);
         }
         black_box(sum);
     }
@@ -335,14 +344,13 @@ impl Simulation {
     /// What a client sees of an outcome.
     #[inline(always)]
     pub(super) fn response(&self, request: &Request, outcome: &Outcome) -> Response {
-        let Provided { regime, .. } = self.provider;
         Response {
             cached: outcome.cached,
             failed: outcome.failed,
             place: Place {
                 account: request.account,
                 machine: outcome.machine,
-                regime,
+                regime: outcome.regime,
                 routing_key: outcome.routing_key,
             },
             arrival: outcome.arrival,
@@ -482,6 +490,7 @@ impl Simulation {
             named_partition: self.provider.terms[request.workload as usize].partition,
             partition: access.partition,
             key: request.key,
+            regime: self.provider.regime,
             routing_key: access.owner,
             arrival: *arrival,
             machine: access.machine,

@@ -107,6 +107,8 @@ pub struct Outcome {
     pub partition: u32,
     /// The prompt_cache_key.
     pub key: PromptCacheKey,
+    /// Which provider served it, where one follows another: each numbers its routing keys anew.
+    pub regime: u32,
     /// The routing key.
     pub routing_key: RoutingKey,
     /// When it arrived.
