@@ -68,6 +68,11 @@ impl<T> Chunked<T> {
         self.chunks.iter().flatten()
     }
 
+    /// The values in order, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten()
+    }
+
     /// Bytes that the values take, whatever they point to.
     pub fn bytes(&self) -> usize {
         self.chunks.iter().map(Vec::capacity).sum::<usize>() * size_of::<T>()

@@ -92,15 +92,38 @@ const SESSIONS_ONLY: &[(&str, &[&str])] = &[
     ("client.workload.w.reaction.keep_alive", &["unlimited", "3m"]),
 ];
 
+/// What plain runs send, beside chats and agents: calls that stand alone, and conversations in which little is said.
+const PLAIN_TRAFFIC: [&str; 2] = [
+    r#"
+    [client.workload.w.shared_prefix]
+    prefix_tokens = 3_000
+    tail_tokens = "uniform(0..2000)"
+    tails = 3
+    output_tokens = 300
+    "#,
+    r#"
+    [client.workload.w.chat]
+    prefix_tokens = 1_100
+    turns = "uniform(1..20)"
+    user_tokens = "choice(0: 3, 100: 1)"
+    output_tokens = "choice(0: 3, 500: 1)"
+    think = "lognormal(20s, 1.0)"
+    "#,
+];
+
 /// What even plain runs have.
 const PLAIN: &[(&str, &[&str])] = &[
     ("client.key.strategy", &["per_session", "constant", "per_user", "per_call", "none", "buckets"]),
     ("client.key.assign", &["session", "round_robin", "random", "user"]),
     ("provider.write.semantics", &["partial_prefix", "first_tokens"]),
     ("provider.write.visible", &["first_token", "arrival", "completion"]),
+    ("provider.write.lag", &["0s", "20s", "3m"]),
     ("provider.write.min_tokens", &["1024", "1", "0"]),
     ("provider.routing.rule", &["home", "pool", "random", "bounded_load", "round_robin"]),
+    ("provider.routing.limit_rpm", &["15", "1", "4"]),
+    ("provider.routing.overflow", &["cascade", "random", "none"]),
     ("provider.routing.rate_over", &["prefix_and_key", "key", "machine"]),
+    ("provider.routing.rate_count", &["admitted", "arrivals", "tumbling"]),
     ("provider.routing.key_role", &["routing", "identity"]),
     ("provider.routing.hash_tokens", &["256", "3000"]),
     ("provider.latency.slots", &["32", "1"]),
@@ -212,21 +235,22 @@ fn what_is_forgotten_changes_nothing() {
 /// run is no plain one.
 #[test]
 fn plain_runs_give_what_the_full_model_gives() {
-    for seed in 0..150 {
+    for seed in 0..300 {
         let mut below = dice(seed);
         let mut drawn = draw(PLAIN.iter(), &mut below);
         drawn.push(format!("client.key.buckets={}", 1 + below(4)));
         let changes: Vec<_> = drawn.iter().map(|set| Change::parse(set).unwrap()).collect();
-        let text = format!("{HEAD}{}", TRAFFIC[below(2)]);
+        let traffic = [TRAFFIC[0], TRAFFIC[1], PLAIN_TRAFFIC[0], PLAIN_TRAFFIC[1]][below(4)];
+        let text = format!("{HEAD}{traffic}");
         let loaded = Loaded::from_text("plain", "plain.toml", &text, Path::new(""), &changes).unwrap();
-        let played = |compacts: bool, attribution: bool| {
+        let played = |may_fail: bool, attribution: bool| {
             let mut changes = vec![Change::new("attribution", attribution, "test")];
-            if compacts {
-                let never = 16_000_000;
-                changes.push(Change::new("client.workload.w.volatility.compact_above", never, "test"));
+            if may_fail {
+                // No draw is so small.
+                changes.push(Change::new("provider.failures.foreground", 1e-300, "test"));
             }
             let mut simulation = simulation(&loaded.with(&changes).unwrap(), 0).unwrap();
-            assert_eq!(simulation.extent(), if compacts { Extent::Full } else { Extent::Plain });
+            assert_eq!(simulation.extent(), if may_fail { Extent::Full } else { Extent::Plain });
             let mut outcomes = Vec::new();
             let mut observe = |outcome: &Outcome| outcomes.push(format!("{outcome:?}"));
             simulation.run(&mut observe).unwrap();

@@ -6,10 +6,10 @@ use crate::client::request::{Place, Request};
 use crate::client::sample::{LEFT_OUT, WHOLE};
 use crate::client::upstream::Context;
 use crate::extent::Extent;
-use crate::prompt::Cursor;
+use crate::prompt::{Cursor, EdgeId};
 use crate::provider::routing::RoutingKey;
 use crate::random::{Draws, SessionKey, fold};
-use crate::units::Tokens;
+use crate::units::{SimTime, Tokens};
 
 /// One session while it lives, or one node of a fork tree. One cache line: with very many sessions, fetching them is
 /// most of the work.
@@ -20,9 +20,8 @@ pub struct Session {
     pub workload: u16,
     /// Its group in a sample.
     pub(super) group: u8,
-    /// Whether what it has said so far ends in text of its own that nobody else goes on from, behind all that routing
-    /// looks at: it can then be lengthened without asking the tree.
-    pub(super) goes_alone: bool,
+    /// [`ALONE`] and [`LATE`], if it is so.
+    standing: u8,
     pub(super) number: u64,
     pub(super) key: SessionKey,
     /// Turns that have not begun.
@@ -36,6 +35,13 @@ pub struct Session {
 }
 
 const _: () = assert!(size_of::<Session>() == 64);
+
+/// What a session has said so far ends in text of its own that nobody else goes on from, behind all that routing looks at:
+/// it can then be lengthened without asking the tree.
+const ALONE: u8 = 1;
+
+/// What one of its calls wrote became, or becomes, visible after its next call.
+const LATE: u8 = 2;
 
 /// The most workloads of a run.
 pub const MOST_WORKLOADS: usize = 1 << u16::BITS;
@@ -125,7 +131,7 @@ impl Session {
         Self {
             workload,
             group: WHOLE,
-            goes_alone: false,
+            standing: 0,
             number: 0,
             key: SessionKey(0),
             turns_left: 0,
@@ -141,7 +147,7 @@ impl Session {
         (self.number, self.key) = (number, key);
         // The one before it may have been cut off at the end of the traffic, in the middle of a turn.
         self.calls_left = 0;
-        self.goes_alone = false;
+        self.standing = 0;
         // Sessions of one call most often leave nothing behind.
         if self.extra.is_some() {
             self.extra = None;
@@ -247,6 +253,27 @@ impl Session {
     /// The end of what it has said so far.
     pub fn end(&self) -> Cursor {
         self.conversation.end()
+    }
+
+    /// Whether it goes on in text of its own, behind all that routing looks at.
+    #[inline(always)]
+    pub(super) fn goes_alone(&self) -> bool {
+        self.standing & ALONE != 0
+    }
+
+    /// It goes on in text of its own, behind all that routing looks at.
+    pub(super) fn leaves_the_others(&mut self) {
+        self.standing |= ALONE;
+    }
+
+    /// Whether nobody reads what its call writes on this edge before the moment at which it becomes visible: it alone goes
+    /// on from there, and not before that, as all of its calls so far did.
+    #[inline(always)]
+    pub fn is_unread(&mut self, edge: EdgeId, next: Option<SimTime>, visible_at: SimTime) -> bool {
+        if next.is_some_and(|next| next < visible_at) {
+            self.standing |= LATE;
+        }
+        self.standing == ALONE && self.end().edge == edge
     }
 
     /// The places it may go on from.

@@ -248,13 +248,15 @@ impl Source {
             }
             let output_tokens = output_tokens.draw(draws, Purpose::OutputTokens).0;
             let marks = Marks::new();
-            if routed && session.goes_alone {
+            if routed && session.goes_alone() {
                 let end = session.conversation.lengthen(added, output_tokens);
                 let prompt = Prompt { shareable: end, unique_tail: 0, head: 0 };
                 return Asked { prompt, output_tokens, marks };
             }
             let end = session.conversation.grow(added, output_tokens, draws, tree);
-            session.goes_alone = tree.is_private_end(session.conversation.end());
+            if tree.is_private_end(session.conversation.end()) {
+                session.leaves_the_others();
+            }
             return Asked { prompt: tree.prompt(end, 0, 0), output_tokens, marks };
         }
         let rebases = session.seen_mut(extent).is_some_and(|seen| seen.begins_rebase());

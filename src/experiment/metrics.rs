@@ -8,7 +8,7 @@ use crate::client::key::PromptCacheKey;
 use crate::client::request::Occasion;
 use crate::experiment::statistics::{Estimate, Sum, jackknife};
 use crate::provider::price::{Billed, Prices};
-use crate::provider::routing::MachineId;
+use crate::provider::routing::{MachineId, RoutingKey};
 use crate::simulation::outcome::{Cause, Outcome};
 use crate::units::{SimTime, Span, Usd, round_to};
 
@@ -326,16 +326,20 @@ struct Keys {
     machines: Vec<SmallVec<[MachineId; 2]>>,
     /// Under which provider the routing keys below were numbered.
     regime: u32,
-    /// Number of the key of each routing key that was met, plus one: all requests of a routing key have the same key, so
-    /// that nothing is hashed as long as the provider stays the same.
+    /// One more than the number of the key of each routing key; 0 before it is met. All requests of a routing key have the
+    /// same key, so that nothing is hashed as long as the provider stays the same.
     met: Vec<u32>,
     /// Requests still to be counted: several keys at a time are fetched from memory in hardly more time than one.
     calls: Vec<KeyCall>,
+    /// The numbers of their keys.
+    called: Vec<u32>,
 }
 
 /// A request as far as its key is concerned.
 struct KeyCall {
-    number: u32,
+    key: PromptCacheKey,
+    partition: u32,
+    routing_key: RoutingKey,
     machine: MachineId,
     minute: u32,
 }
@@ -346,32 +350,32 @@ const TOGETHER: usize = 64;
 impl Keys {
     #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
-        let met = self.met.get(outcome.routing_key.0 as usize).filter(|_| self.regime == outcome.regime);
-        let number = match met.and_then(|number| number.checked_sub(1)) {
-            Some(number) => number,
-            None => self.meet(outcome),
-        };
-        // All of simulated time has fewer minutes.
-        let minute = (outcome.arrival.0 / Span::MINUTE.0) as u32;
-        self.calls.push(KeyCall { number, machine: outcome.machine, minute });
-        if self.calls.len() >= TOGETHER {
+        if self.calls.len() >= TOGETHER || self.regime != outcome.regime {
             self.count_calls();
+            if self.regime != outcome.regime {
+                (self.regime, self.met) = (outcome.regime, Vec::new());
+            }
         }
+        self.calls.push(KeyCall {
+            key: outcome.key,
+            partition: outcome.named_partition,
+            routing_key: outcome.routing_key,
+            machine: outcome.machine,
+            // All of simulated time has fewer minutes.
+            minute: (outcome.arrival.0 / Span::MINUTE.0) as u32,
+        });
     }
 
     /// The number of a key under a routing key that was not met before.
     #[cold]
-    fn meet(&mut self, outcome: &Outcome) -> u32 {
-        if self.regime != outcome.regime {
-            (self.regime, self.met) = (outcome.regime, Vec::new());
-        }
+    fn meet(&mut self, call: &KeyCall) -> u32 {
         let next = self.used.len() as u32;
-        let number = *self.numbers.entry((outcome.named_partition, outcome.key)).or_insert(next);
+        let number = *self.numbers.entry((call.partition, call.key)).or_insert(next);
         if number == next {
             self.used.push(KeyUse::default());
             self.machines.push(SmallVec::new());
         }
-        let index = outcome.routing_key.0 as usize;
+        let index = call.routing_key.0 as usize;
         if index >= self.met.len() {
             self.met.resize(index + 1, 0);
         }
@@ -380,21 +384,30 @@ impl Keys {
     }
 
     fn count_calls(&mut self) {
-        for KeyCall { number, machine, minute } in self.calls.drain(..) {
-            let usage = &mut self.used[number as usize];
+        let calls = std::mem::take(&mut self.calls);
+        let mut called = std::mem::take(&mut self.called);
+        called.extend(calls.iter().map(|call| {
+            let met = self.met.get(call.routing_key.0 as usize).and_then(|number| number.checked_sub(1));
+            met.unwrap_or_else(|| self.meet(call))
+        }));
+        for (KeyCall { machine, minute, .. }, number) in calls.iter().zip(&called) {
+            let usage = &mut self.used[*number as usize];
             if usage.machine != machine.0 + 1 {
                 usage.machine = machine.0 + 1;
-                let machines = &mut self.machines[number as usize];
-                if let Err(position) = machines.binary_search(&machine) {
-                    machines.insert(position, machine);
+                let machines = &mut self.machines[*number as usize];
+                if let Err(position) = machines.binary_search(machine) {
+                    machines.insert(position, *machine);
                 }
             }
-            if minute != usage.minute {
-                (usage.minute, usage.in_minute) = (minute, 0);
+            if *minute != usage.minute {
+                (usage.minute, usage.in_minute) = (*minute, 0);
             }
             usage.in_minute += 1;
             usage.peak = usage.peak.max(usage.in_minute);
         }
+        (self.calls, self.called) = (calls, called);
+        self.calls.clear();
+        self.called.clear();
     }
 }
 

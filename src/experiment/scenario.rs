@@ -11,6 +11,7 @@ use toml::Value;
 
 use crate::client::key::{Assign, Keying, Strategy};
 use crate::client::sample::Share;
+use crate::client::session::MOST_WORKLOADS;
 use crate::client::workload::{Client, Workload, validate_marks};
 use crate::document::{Document, KeyPath};
 use crate::error::{Error, Result};
@@ -418,6 +419,13 @@ fn validate(scenario: &Scenario) -> std::result::Result<(), (KeyPath, String)> {
     }
     if client.workload.is_empty() {
         return Err(at("client.workload", "needs at least one workload".into()));
+    }
+    let workloads = client.workload.len();
+    if workloads > MOST_WORKLOADS {
+        return Err(at(
+            "client.workload",
+            format!("may have {MOST_WORKLOADS} workloads; it has {workloads}"),
+        ));
     }
     client.key.validate().map_err(|(field, message)| at(&format!("client.key.{field}"), message))?;
     validate_marks(&client.breakpoints).map_err(|message| at("client.breakpoints", message))?;

@@ -227,6 +227,19 @@ impl Cache {
         self.store.cover(tree, cover.scope, cover.at, now, cover.expiry);
     }
 
+    /// Whether what a request covers is covered already, for as long.
+    #[inline(always)]
+    pub fn is_covered(&self, cover: &Cover) -> bool {
+        self.store.is_covered(cover.scope, cover.at, cover.expiry)
+    }
+
+    /// Applies it on the last edge of its path alone: what is left to do, if anything is.
+    #[inline(always)]
+    pub fn apply_cover_end(&mut self, tree: &PrefixTree, cover: &Cover, now: SimTime) -> Option<Cover> {
+        let before = self.store.cover_end(tree, cover.scope, cover.at, now, cover.expiry)?;
+        Some(Cover { at: before, ..*cover })
+    }
+
     /// The deepest live depth on the prompt's path that it may read.
     #[inline(always)]
     fn alive(&self, tree: &PrefixTree, access: &Access, readable: &Readable, now: SimTime) -> Tokens {

@@ -26,6 +26,12 @@ impl Scope {
     /// One scope for everybody.
     pub const SHARED: Self = Self(0);
 
+    /// What of it stands in one partition.
+    #[inline(always)]
+    pub fn within(self, partition: u32) -> Self {
+        self.on(MachineId(partition))
+    }
+
     /// What of it stands on one machine.
     #[inline(always)]
     pub fn on(self, machine: MachineId) -> Self {
@@ -228,27 +234,62 @@ impl Store {
     /// The same of a store that covers and has room for everything.
     #[inline(always)]
     pub fn cover(&mut self, tree: &PrefixTree, scope: Scope, mut at: Cursor, now: SimTime, expiry: SimTime) {
-        while at.depth > 0 {
-            let held = self.first.get_mut(at.edge.0 as usize).filter(|held| held.scope == scope);
-            let alive = held.filter(|held| is_alive(&held.steps, now));
-            let (origin, steps) = match alive {
-                Some(held) => (held.origin, &mut held.steps),
-                None => {
-                    let origin = tree.origin(at.edge);
-                    // What many share stands here.
-                    let steps = match self.others.get_mut(&(scope, at.edge)) {
-                        Some(steps) if is_alive(steps, now) => steps,
-                        _ => self.room(scope, at.edge, origin, now),
-                    };
-                    (origin, steps)
-                }
-            };
-            if at.depth > origin.depth && raise(steps, at.depth, now, expiry) {
-                break;
-            }
-            at = origin;
+        while let Some(before) = self.cover_edge(tree, scope, at, now, expiry) {
+            at = before;
         }
         self.sweep(now);
+    }
+
+    /// The same on the last edge of the path alone: the place before it, unless all before it lives as long already.
+    #[inline(always)]
+    pub fn cover_end(
+        &mut self,
+        tree: &PrefixTree,
+        scope: Scope,
+        at: Cursor,
+        now: SimTime,
+        expiry: SimTime,
+    ) -> Option<Cursor> {
+        let before = self.cover_edge(tree, scope, at, now, expiry)?;
+        (!self.is_covered(scope, before, expiry)).then_some(before)
+    }
+
+    /// Whether everything on the path to `at` lives until `expiry` at least, of a store that covers.
+    #[inline(always)]
+    pub fn is_covered(&self, scope: Scope, at: Cursor, expiry: SimTime) -> bool {
+        let lives_as_long = |step: &Step| step.depth >= at.depth && step.expiry() >= expiry;
+        at.depth == 0 || self.steps(scope, at.edge).iter().any(lives_as_long)
+    }
+
+    /// Covers one edge: the place before it, unless all before it lives as long already.
+    #[inline(always)]
+    fn cover_edge(
+        &mut self,
+        tree: &PrefixTree,
+        scope: Scope,
+        at: Cursor,
+        now: SimTime,
+        expiry: SimTime,
+    ) -> Option<Cursor> {
+        if at.depth == 0 {
+            return None;
+        }
+        let held = self.first.get_mut(at.edge.0 as usize).filter(|held| held.scope == scope);
+        let alive = held.filter(|held| is_alive(&held.steps, now));
+        let (origin, steps) = match alive {
+            Some(held) => (held.origin, &mut held.steps),
+            None => {
+                let origin = tree.origin(at.edge);
+                // What many share stands here.
+                let steps = match self.others.get_mut(&(scope, at.edge)) {
+                    Some(steps) if is_alive(steps, now) => steps,
+                    _ => self.room(scope, at.edge, origin, now),
+                };
+                (origin, steps)
+            }
+        };
+        let covered = at.depth > origin.depth && raise(steps, at.depth, now, expiry);
+        (!covered).then_some(origin)
     }
 
     /// Renews every live boundary on the path to `at` down to depth `read`, until at least `expiry`.

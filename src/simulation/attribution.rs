@@ -6,12 +6,10 @@
 use crate::client::request::Request;
 use crate::prompt::{Cursor, EdgeId, PrefixTree, Prompt};
 use crate::provider::cache::{Access, Effect, Found};
-use crate::provider::routing::MachineId;
 use crate::provider::store::{Answers, Scope, Store};
 use crate::provider::write::{Bodies, Readable, Visible, Write};
-use crate::random::fold;
 use crate::simulation::outcome::{Attribution, Cause};
-use crate::simulation::reached::Reached;
+use crate::simulation::reached::{Reached, Set};
 use crate::units::{SimTime, Tokens};
 
 /// The sets, and the shadow caches of the two ceilings.
@@ -19,18 +17,8 @@ use crate::units::{SimTime, Tokens};
 pub struct Ledger {
     rules: Write,
     several_partitions: bool,
-    /// S0: everything sent before, as plain prefixes.
-    sent: Reached,
-    /// S1: the boundaries that were actually written.
-    written: Reached,
-    /// S2: those in this partition.
-    in_partition: Reached,
-    /// S3: those that this request's key may read.
-    by_key: Reached,
-    /// S4: those visible by now.
-    visible: Reached,
-    /// S5: those on this machine.
-    here: Reached,
+    /// S0 to S5.
+    reached: Reached,
     /// S6: those unexpired, replaced and evicted ones included; only where there are such.
     unexpired: Option<Store>,
     /// One cache for each partition, visible at once, with the lifetimes of the real one.
@@ -84,28 +72,20 @@ impl Scopes {
     #[inline(always)]
     fn of(access: &Access) -> Self {
         let everyone = Self::everyone(access);
-        let partition = fold(access.date, u64::from(access.partition));
-        let key = fold(partition, access.scope.0);
-        let MachineId(machine) = access.machine;
-        let here = Scope(fold(key, u64::from(machine) + 1));
-        Self { everyone, partition: Scope(partition), key: Scope(key), here }
+        let Access { partition, scope, here, .. } = *access;
+        // Every machine belongs to one partition.
+        Self { everyone, partition: everyone.within(partition), key: scope.within(partition), here }
     }
 }
 
 impl Ledger {
     /// Empty sets.
     pub fn new(rules: &Write, partitions: u32) -> Self {
-        let set = || Reached::new(rules.covers());
         let forgets = rules.bodies == Bodies::One || rules.capacity_tokens.is_some();
         Self {
             rules: rules.clone(),
             several_partitions: partitions > 1,
-            sent: Reached::new(true),
-            written: set(),
-            in_partition: set(),
-            by_key: set(),
-            visible: set(),
-            here: set(),
+            reached: Reached::new(rules.covers()),
             unexpired: forgets.then(|| Store::new(rules.covers())),
             perfectly_routed: Store::new(true),
         }
@@ -113,7 +93,7 @@ impl Ledger {
 
     /// The sets after a change of the provider: of what was sent before, nothing is written under its rules.
     pub fn after_change(self, rules: &Write, partitions: u32) -> Self {
-        Self { sent: self.sent, ..Self::new(rules, partitions) }
+        Self { reached: self.reached.sent_alone(rules.covers()), ..Self::new(rules, partitions) }
     }
 
     /// Attributes the uncached tokens of one request that arrives now.
@@ -127,7 +107,7 @@ impl Ledger {
         now: SimTime,
     ) -> Attribution {
         let (at, everyone) = (access.prompt.shareable, Scopes::everyone(access));
-        let sent = self.sent.read(tree, everyone, at, &found.readable);
+        let sent = self.reached.read(Set::Sent, tree, everyone, at, &found.readable);
         if sent == found.alive {
             return nothing_lost(request, access, found);
         }
@@ -143,7 +123,8 @@ impl Ledger {
     /// How deep everything earlier reaches on the path of a request, whatever has expired since.
     #[inline(always)]
     pub fn reach(&self, tree: &PrefixTree, access: &Access, readable: &Readable) -> Reach {
-        let sent = self.sent.read(tree, Scopes::everyone(access), access.prompt.shareable, readable);
+        let (at, everyone) = (access.prompt.shareable, Scopes::everyone(access));
+        let sent = self.reached.read(Set::Sent, tree, everyone, at, readable);
         self.reach_within(tree, access, readable, sent)
     }
 
@@ -151,18 +132,18 @@ impl Ledger {
     #[inline(always)]
     fn reach_within(&self, tree: &PrefixTree, access: &Access, readable: &Readable, sent: Tokens) -> Reach {
         let (at, scopes) = (access.prompt.shareable, Scopes::of(access));
-        let read = |set: &Reached, scope: Scope| set.read(tree, scope, at, readable);
-        let here = read(&self.here, scopes.here);
+        let read = |set, scope| self.reached.read(set, tree, scope, at, readable);
+        let here = read(Set::Here, scopes.here);
         if sent == here {
             // The narrowest set reaches as deep as the widest, and so does every one between them.
             return Reach { sent, written: here, in_partition: None, by_key: here, visible: None, here };
         }
         Reach {
             here,
-            by_key: read(&self.by_key, scopes.key),
-            visible: (!self.is_instant()).then(|| read(&self.visible, scopes.key)),
-            written: read(&self.written, scopes.everyone),
-            in_partition: self.several_partitions.then(|| read(&self.in_partition, scopes.partition)),
+            by_key: read(Set::ByKey, scopes.key),
+            visible: (!self.is_instant()).then(|| read(Set::Visible, scopes.key)),
+            written: read(Set::Written, scopes.everyone),
+            in_partition: self.several_partitions.then(|| read(Set::InPartition, scopes.partition)),
             sent,
         }
     }
@@ -227,11 +208,7 @@ impl Ledger {
 
     /// Reads a bit of what all sets hold on an edge, so that it is at hand.
     pub fn touch(&self, edge: EdgeId) -> u64 {
-        let Self { sent, written, in_partition, by_key, visible, here, perfectly_routed, .. } = self;
-        let sets = [sent, written, in_partition, by_key, visible, here];
-        sets.map(|set| set.touch(edge))
-            .iter()
-            .fold(perfectly_routed.touch(edge), |sum, touched| sum ^ touched)
+        self.reached.touch(edge) ^ self.perfectly_routed.touch(edge)
     }
 
     /// Notes what a request that leaves something sends and will store at `places`, at its arrival.
@@ -246,20 +223,19 @@ impl Ledger {
     ) -> Noted {
         let scopes = Scopes::of(access);
         let Prompt { shareable, .. } = access.prompt;
-        self.sent.write(tree, scopes.everyone, shareable);
+        self.reached.write(Set::Sent, tree, scopes.everyone, shareable);
         self.perfectly_routed.cover(tree, scopes.partition, shareable, now, expiry);
         for place in places {
             if place.depth > shareable.depth {
                 // A stored answer lies beyond what was sent, and is known all the same.
-                self.sent.write(tree, scopes.everyone, *place);
+                self.reached.write(Set::Sent, tree, scopes.everyone, *place);
                 self.perfectly_routed.cover(tree, scopes.partition, *place, now, expiry);
             }
-            let note = |set: &mut Reached, scope| set.write(tree, scope, *place);
-            note(&mut self.written, scopes.everyone);
+            self.reached.write(Set::Written, tree, scopes.everyone, *place);
             if self.several_partitions {
-                note(&mut self.in_partition, scopes.partition);
+                self.reached.write(Set::InPartition, tree, scopes.partition, *place);
             }
-            note(&mut self.by_key, scopes.key);
+            self.reached.write(Set::ByKey, tree, scopes.key, *place);
         }
         Noted { key: scopes.key, here: scopes.here }
     }
@@ -269,10 +245,25 @@ impl Ledger {
     pub fn appear(&mut self, tree: &PrefixTree, noted: Noted, places: &[Cursor]) {
         for place in places {
             if !self.is_instant() {
-                self.visible.write(tree, noted.key, *place);
+                self.reached.write(Set::Visible, tree, noted.key, *place);
             }
-            self.here.write(tree, noted.here, *place);
+            self.reached.write(Set::Here, tree, noted.here, *place);
         }
+    }
+
+    /// Whether all that becomes visible at a place is noted already, where writes cover.
+    #[inline(always)]
+    pub fn is_noted(&self, noted: Noted, at: Cursor) -> bool {
+        let holds = |set, scope| self.reached.holds(set, scope, at);
+        (self.is_instant() || holds(Set::Visible, noted.key)) && holds(Set::Here, noted.here)
+    }
+
+    /// Notes the same of the last edge of the path alone, where writes cover: whether all before it is noted too.
+    #[inline(always)]
+    pub fn appear_end(&mut self, tree: &PrefixTree, noted: Noted, at: Cursor) -> bool {
+        let visible = self.is_instant() || self.reached.write_end(Set::Visible, tree, noted.key, at);
+        let here = self.reached.write_end(Set::Here, tree, noted.here, at);
+        visible && here
     }
 
     /// Notes what an effect that becomes visible now does, whatever it is.

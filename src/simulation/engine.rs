@@ -402,14 +402,30 @@ impl Simulation {
         observer.observe(&outcome);
         // Without a ledger nobody asks what was noted.
         let noted = noted.unwrap_or_default();
-        if outcome.visible_at == now {
-            self.appear_plainly(&cover, noted, now);
-        } else {
-            let slot = self.agenda.covers.put((cover, noted));
-            self.agenda.push(outcome.visible_at, Kind::Visible, slot);
-        }
         let response = self.response(&request, &outcome);
-        self.traffic.answered(session, &request, &response, &mut self.next, extent)
+        let next = self.traffic.answered(session, &request, &response, &mut self.next, extent);
+        let visible_at = outcome.visible_at;
+        if visible_at == now {
+            self.appear_plainly(&cover, noted, now);
+            return next;
+        }
+        let left = if session.is_unread(cover.at.edge, next, visible_at) {
+            self.appear_unread(&cover, noted, now)
+        } else {
+            (!self.has_appeared(&cover, noted)).then_some(cover)
+        };
+        if let Some(cover) = left {
+            let slot = self.agenda.covers.put((cover, noted));
+            self.agenda.push(visible_at, Kind::Visible, slot);
+        }
+        next
+    }
+
+    /// Whether what a request covers is there already, and as long: then nothing happens when it appears.
+    #[inline(always)]
+    fn has_appeared(&self, cover: &Cover, noted: Noted) -> bool {
+        self.provider.cache.is_covered(cover)
+            && self.ledger.as_ref().is_none_or(|ledger| ledger.is_noted(noted, cover.at))
     }
 
     /// Attributes what a request of a plain run did not find, and notes what it leaves.
@@ -425,6 +441,16 @@ impl Simulation {
         let (access, now) = (&sent.access, sent.arrival);
         let attribution = ledger.attribute(&self.tree, request, access, found, now);
         Some((attribution, ledger.arrive(&self.tree, access, &[cover.at], cover.expiry, now)))
+    }
+
+    /// Lets the last edge of what a request covers appear before its time, since nobody reads it until then: what is left
+    /// to appear, if anything is.
+    #[inline(always)]
+    fn appear_unread(&mut self, cover: &Cover, noted: Noted, now: SimTime) -> Option<Cover> {
+        let left = self.provider.cache.apply_cover_end(&self.tree, cover, now);
+        let Self { tree, ledger, .. } = self;
+        let is_noted = ledger.as_mut().is_none_or(|ledger| ledger.appear_end(tree, noted, cover.at));
+        if is_noted { left } else { Some(Cover { at: tree.origin(cover.at.edge), ..*cover }) }
     }
 
     #[inline(always)]
