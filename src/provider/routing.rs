@@ -580,6 +580,8 @@ impl Router {
                 chosen -= u64::from(!self.is_full(key, rank, request));
                 rank += 1;
             }
+        } else if self.rules.rate_over == RateOver::PrefixAndKey && !count_offers {
+            rank += self.full_ranks(key, last - 1, request.now);
         } else {
             while rank < last && self.is_full(key, rank, request) {
                 if count_offers {
@@ -590,6 +592,14 @@ impl Router {
         }
         self.record(key, rank, request);
         rank
+    }
+
+    /// How many of the first `most` ranks behind its home are full, before one that is not. (Where a key is busy, this is
+    /// most of the work.)
+    fn full_ranks(&mut self, RoutingKey(key): RoutingKey, most: u32, now: SimTime) -> u32 {
+        let Some(further) = &mut self.keys[key as usize].further else { return 0 };
+        let (limit, ranks) = (self.rules.limit_rpm, further.rates.iter_mut().take(most as usize));
+        ranks.map(|rate| rate.is_full(now, limit)).take_while(|is_full| *is_full).count() as u32
     }
 
     /// Counts a request that no rule routed (it explores, or continues a response): on its machine, or among the
