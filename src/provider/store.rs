@@ -551,20 +551,19 @@ fn cover(steps: &mut Steps, depth: Tokens, expiry: SimTime) -> bool {
         steps.retain(|step| step.depth > depth);
     }
     // Most often it is the deepest so far.
-    if let [deepest, ..] = steps[..]
+    if let [deepest, others @ ..] = &mut steps[..]
         && depth >= deepest.depth
     {
-        if depth == deepest.depth && deepest.expiry() >= expiry {
+        let lived = deepest.expiry();
+        if lived > expiry {
+            if depth > deepest.depth {
+                steps.insert(0, Step::new(depth, expiry));
+            }
             return true;
         }
-        let lived_as_long = steps[steps.len() - 1].expiry() >= expiry;
-        let step = Step::new(depth, expiry);
-        if deepest.expiry() > expiry {
-            steps.insert(0, step);
-            return lived_as_long;
-        }
-        steps[0] = step;
-        let dominated = steps[1..].iter().take_while(|step| step.expiry() <= expiry).count();
+        *deepest = Step::new(depth, expiry);
+        let lived_as_long = others.last().map_or(lived, |latest| latest.expiry()) >= expiry;
+        let dominated = others.iter().take_while(|step| step.expiry() <= expiry).count();
         if dominated > 0 {
             drop(steps.drain(1..1 + dominated));
         }

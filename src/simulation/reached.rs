@@ -129,9 +129,10 @@ const _: () = assert!(size_of::<Held>() == 64);
 
 impl Held {
     /// Whether no set of this kind holds anything.
+    #[inline(always)]
     fn is_free(&self, kind: usize) -> bool {
-        let sets = [Set::Sent, Set::Written, Set::InPartition, Set::ByKey, Set::Visible, Set::Here];
-        sets.iter().all(|set| set.kind() != kind || self.depths[*set as usize] == 0)
+        let [sent, written, in_partition, by_key, visible, here] = self.depths;
+        [sent | written, in_partition, by_key | visible, here][kind] == 0
     }
 }
 
@@ -200,7 +201,7 @@ impl Depths {
             self.first.push(Held::default());
         }
         let held = &mut self.first[index];
-        if held.is_free(set.kind()) {
+        if held.scopes[set.kind()] != scope && held.is_free(set.kind()) {
             held.scopes[set.kind()] = scope;
         }
         if held.scopes[set.kind()] == scope {
