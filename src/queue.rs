@@ -188,8 +188,8 @@ impl Queue {
             self.push_unordered(event);
             self.patience = self.patience.saturating_sub(2);
         }
-        if self.next.1 == LANES && self.near.is_empty() {
-            // Those that were near have moved to the wheels.
+        if self.near.is_empty() && (self.next.1 == LANES || lane == LANES) {
+            // Those that were near have moved to the wheels, perhaps this one with them.
             self.find_next();
         } else if event < self.next.0 {
             self.next = (event, lane);
@@ -253,7 +253,7 @@ impl Queue {
         }
     }
 
-    /// Whether events may have come near that nobody has seen.
+    /// Whether events have come near that nobody has seen, since the wheels last turned or a lane last got short.
     #[inline(always)]
     pub fn has_come_near(&self) -> bool {
         self.unseen
@@ -486,6 +486,23 @@ mod tests {
             expected.insert(event);
         }
         assert!(std::iter::from_fn(|| queue.pop()).eq(expected));
+    }
+
+    #[test]
+    fn one_before_all_is_found_though_those_that_were_near_move_away() {
+        let mut queue = Queue::default();
+        // Four lanes whose last events are late, the first of all in one of them, and then as many that fit no lane as may
+        // be near; the next one makes them too many.
+        let lanes = [1_000, 100_000, 99_000, 98_000, 97_000];
+        let near = (1..MANY as u64).map(|n| 5_000 + n * 37 % 1_000);
+        let times = lanes.into_iter().chain(near).chain([500]);
+        let events: BTreeSet<_> =
+            times.zip(0..).map(|(time, order)| Event { time: SimTime(time), order, subject: 0 }).collect();
+        let mut in_order: Vec<_> = events.iter().copied().collect();
+        in_order.sort_by_key(|event| event.order);
+        in_order.into_iter().for_each(|event| queue.push(event));
+        assert_eq!(queue.len(), events.len());
+        assert!(std::iter::from_fn(|| queue.pop()).eq(events));
     }
 
     #[test]
