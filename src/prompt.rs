@@ -380,6 +380,7 @@ impl PrefixTree {
     #[inline(always)]
     fn grow(&mut self, at: Cursor, tokens: Tokens, run: impl FnOnce() -> Run) -> Cursor {
         let edge = &mut self.edges[at.edge.0 as usize];
+        debug_assert_eq!(at.depth, edge.end, "nobody has lengthened it without telling");
         edge.end += tokens;
         let end = Cursor { edge: at.edge, depth: edge.end };
         if !edge.private || !edge.has_head {

@@ -226,7 +226,7 @@ impl Conversation {
         end
     }
 
-    /// The same of a conversation that goes on alone: the tree need not know.
+    /// The same of a conversation that goes on alone: the tree need not know, and is not asked to lengthen it any more.
     #[inline(always)]
     pub fn lengthen(&mut self, added: Tokens, output: Tokens) -> Cursor {
         let end = Cursor { depth: self.kept.depth + added, ..self.kept };

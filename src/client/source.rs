@@ -193,12 +193,12 @@ impl Source {
         }
     }
 
-    /// The session's next call; `routed` says that its routing key is known.
+    /// The session's next call; `known` says whether its routing key is.
     #[inline(always)]
     pub fn ask(
         &mut self,
         session: &mut Session,
-        routed: bool,
+        known: bool,
         draws: Draws,
         now: SimTime,
         tree: &mut PrefixTree,
@@ -248,7 +248,7 @@ impl Source {
             }
             let output_tokens = output_tokens.draw(draws, Purpose::OutputTokens).0;
             let marks = Marks::new();
-            if routed && session.goes_alone() {
+            if known && session.goes_alone() {
                 let end = session.conversation.lengthen(added, output_tokens);
                 let prompt = Prompt { shareable: end, unique_tail: 0, head: 0 };
                 return Asked { prompt, output_tokens, marks };

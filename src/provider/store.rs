@@ -106,7 +106,8 @@ pub struct Store {
 #[repr(align(64))]
 struct Held {
     scope: Scope,
-    /// The place behind which the edge begins, as the tree has it, if there are live steps: nobody needs to look there.
+    /// In a store that covers, while there are live steps: the place behind which the edge begins, so that the tree need not be
+    /// asked.
     origin: Cursor,
     steps: Steps,
 }

@@ -37,7 +37,7 @@ impl Kind {
     }
 }
 
-/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again.
+/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again, those of sessions by the loop.
 #[derive(Default)]
 pub(super) struct Agenda {
     pub queue: Queue,

@@ -444,7 +444,7 @@ impl Simulation {
     }
 
     /// Lets the last edge of what a request covers appear before its time, since nobody reads it until then: what is left
-    /// to appear, if anything is.
+    /// to appear, if anything is. (Until it does, what lies before that edge may live shorter than the edge.)
     #[inline(always)]
     fn appear_unread(&mut self, cover: &Cover, noted: Noted, now: SimTime) -> Option<Cover> {
         let left = self.provider.cache.apply_cover_end(&self.tree, cover, now);

@@ -1,7 +1,8 @@
 //! Sets of boundaries that never forget: how deep anything reached, whatever has become of it since.
 //!
-//! Each answers as a [`Store`] does in which everything lives for ever. Where writes cover, one number an edge says all that
-//! such a store would know, and most edges belong to one scope: what all sets hold of an edge stands in one cache line.
+//! Each answers as a [`Store`] does in which everything lives for ever. Where writes cover, one number an edge says all
+//! that such a store would know, and most edges belong to one scope: what all sets hold of an edge stands in one line of
+//! the CPU's caches.
 
 use rustc_hash::FxHashMap;
 
@@ -151,7 +152,7 @@ impl Depths {
 
     #[inline(always)]
     fn write(&mut self, set: Set, tree: &PrefixTree, scope: Scope, at: Cursor) {
-        // Whoever holds anything of an edge holds everything before it.
+        // Whoever holds anything of an edge holds everything before it, or will before anybody looks.
         match self.first.get_mut(at.edge.0 as usize) {
             Some(held) if held.scopes[set.kind()] == scope && held.depths[set as usize] > 0 => {
                 let depth = &mut held.depths[set as usize];
@@ -161,7 +162,7 @@ impl Depths {
         }
     }
 
-    /// Lengthens what is held of one edge, if anything is; tells so, as all before it is held then.
+    /// Holds the last edge of the path to `at` alone: whether all before it is held too.
     #[inline(always)]
     fn write_end(&mut self, set: Set, tree: &PrefixTree, scope: Scope, at: Cursor) -> bool {
         let depth = self.depth_mut(set, scope, at.edge);
