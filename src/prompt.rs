@@ -242,8 +242,8 @@ impl PrefixTree {
         Prompt { shareable: at, unique_tail, head }
     }
 
-    /// Whether text that is private, and lies behind all that routing looks at, ends here: whoever said it may lengthen it
-    /// without telling.
+    /// Whether text that is private, and lies behind all that routing looks at, ends here: whoever said it may lengthen
+    /// it without telling.
     #[inline(always)]
     pub fn is_private_end(&self, at: Cursor) -> bool {
         let edge = &self.edges[at.edge.0 as usize];

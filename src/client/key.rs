@@ -195,7 +195,14 @@ impl Keying {
         match self.strategy {
             Strategy::PerUser => true,
             Strategy::Buckets => self.assign == Assign::User,
-            _ => false,
+            Strategy::None
+            | Strategy::Constant
+            | Strategy::Label
+            | Strategy::PerSession
+            | Strategy::PerBranch
+            | Strategy::PerNode
+            | Strategy::PerCall
+            | Strategy::Recorded => false,
         }
     }
 

@@ -36,8 +36,8 @@ pub struct Session {
 
 const _: () = assert!(size_of::<Session>() == 64);
 
-/// What a session has said so far ends in text of its own that nobody else goes on from, behind all that routing looks at:
-/// it can then be lengthened without asking the tree.
+/// What a session has said so far ends in text of its own that nobody else goes on from, behind all that routing looks
+/// at: it can then be lengthened without asking the tree.
 const ALONE: u8 = 1;
 
 /// What one of its calls wrote became, or becomes, visible after its next call.
@@ -266,10 +266,10 @@ impl Session {
         self.standing |= ALONE;
     }
 
-    /// Whether nobody reads what its call writes on this edge before the moment at which it becomes visible: it alone goes
-    /// on from there, and not before that, as all of its calls so far did.
+    /// Notes whether its next call comes before its last one's write becomes visible, and tells whether nobody reads what
+    /// that writes on this edge until then: the session alone goes on from there, and none of its calls came too early.
     #[inline(always)]
-    pub fn is_unread(&mut self, edge: EdgeId, next: Option<SimTime>, visible_at: SimTime) -> bool {
+    pub fn goes_unread(&mut self, edge: EdgeId, next: Option<SimTime>, visible_at: SimTime) -> bool {
         if next.is_some_and(|next| next < visible_at) {
             self.standing |= LATE;
         }

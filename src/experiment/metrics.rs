@@ -307,7 +307,7 @@ impl Bins {
 }
 
 /// What one key has done.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct KeyUse {
     /// The minute of its last request, and its requests in it.
     minute: u32,
@@ -350,11 +350,9 @@ const TOGETHER: usize = 64;
 impl Keys {
     #[inline(always)]
     fn count(&mut self, outcome: &Outcome) {
-        if self.calls.len() >= TOGETHER || self.regime != outcome.regime {
+        if self.regime != outcome.regime {
             self.count_calls();
-            if self.regime != outcome.regime {
-                (self.regime, self.met) = (outcome.regime, Vec::new());
-            }
+            (self.regime, self.met) = (outcome.regime, Vec::new());
         }
         self.calls.push(KeyCall {
             key: outcome.key,
@@ -364,6 +362,9 @@ impl Keys {
             // All of simulated time has fewer minutes.
             minute: (outcome.arrival.0 / Span::MINUTE.0) as u32,
         });
+        if self.calls.len() >= TOGETHER {
+            self.count_calls();
+        }
     }
 
     /// The number of a key under a routing key that was not met before.

@@ -699,11 +699,11 @@ impl Rate {
         }
     }
 
-    /// How many requests count now.
+    /// How many requests count now, where more than the limit are remembered.
     #[inline(always)]
     fn seen(&mut self, now: SimTime) -> u32 {
         match self {
-            Self::Admitted(admitted) => admitted.seen(now),
+            Self::Admitted(_) => unreachable!("of those admitted no more count than the limit"),
             Self::Arrivals(times) => {
                 while times.front().is_some_and(|time| now.since(*time) >= Span::MINUTE) {
                     times.pop_front();
@@ -752,10 +752,6 @@ impl Admitted {
     #[inline(always)]
     fn is_full(&self, now: SimTime, limit: u32) -> bool {
         self.until.len() >= limit as usize && self.oldest().is_some_and(|until| until > now)
-    }
-
-    fn seen(&self, now: SimTime) -> u32 {
-        self.until.iter().filter(|until| **until > now).count() as u32
     }
 
     #[inline(always)]

@@ -106,8 +106,8 @@ pub struct Store {
 #[repr(align(64))]
 struct Held {
     scope: Scope,
-    /// In a store that covers, while there are live steps: the place behind which the edge begins, so that the tree need not be
-    /// asked.
+    /// In a store that covers, while there are live steps: the place behind which the edge begins, so that the tree need
+    /// not be asked.
     origin: Cursor,
     steps: Steps,
 }

@@ -37,7 +37,8 @@ impl Kind {
     }
 }
 
-/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again, those of sessions by the loop.
+/// Events by (time, kind, sequence); their contents are kept aside in slots that are used again, those of sessions by the
+/// loop.
 #[derive(Default)]
 pub(super) struct Agenda {
     pub queue: Queue,

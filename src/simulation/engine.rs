@@ -409,7 +409,7 @@ impl Simulation {
             self.appear_plainly(&cover, noted, now);
             return next;
         }
-        let left = if session.is_unread(cover.at.edge, next, visible_at) {
+        let left = if session.goes_unread(cover.at.edge, next, visible_at) {
             self.appear_unread(&cover, noted, now)
         } else {
             (!self.has_appeared(&cover, noted)).then_some(cover)
