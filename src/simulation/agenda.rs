@@ -7,9 +7,9 @@
 use crate::chunked::Chunked;
 use crate::client::session::Session;
 use crate::client::traffic::Next;
-use crate::provider::cache::{Cover, Effect};
+use crate::provider::cache::Effect;
 use crate::queue::{Event, Queue};
-use crate::simulation::attribution::Noted;
+use crate::simulation::side::Left;
 use crate::units::SimTime;
 
 /// What happens next: at one instant in this order.
@@ -44,8 +44,8 @@ pub(super) struct Agenda {
     pub queue: Queue,
     sequence: u64,
     pub effects: Slots<Effect>,
-    /// Those of plain runs, each with what an attribution noted of it.
-    pub covers: Slots<(Cover, Noted)>,
+    /// What requests of plain runs leave, each at the side of its number.
+    pub left: Slots<(u32, Left)>,
     /// The next session of each workload that has not ended, the next one last: the starts of sessions need no queue.
     pub starts: Vec<Start>,
 }

@@ -3,23 +3,23 @@
 
 use std::hint::black_box;
 
-use crate::client::request::{Occasion, Place, Request};
+use crate::client::request::{Place, Request};
 use crate::client::session::Session;
 use crate::client::traffic::{Next, Response, Traffic};
 use crate::error::Result;
 use crate::extent::Extent;
 use crate::prompt::{EdgeId, PrefixTree};
-use crate::provider::cache::{Access, Cover, Effect, Found};
-use crate::provider::machine::{Machines, Timing};
+use crate::provider::cache::Effect;
 use crate::provider::profile::Provider;
 use crate::provider::routing::{MachineId, RoutingKey};
 use crate::queue::Event;
-use crate::random::{Purpose, SessionKey};
+use crate::random::SessionKey;
 use crate::simulation::agenda::{Agenda, Kind, Slots, Start};
-use crate::simulation::attribution::{Ledger, Noted};
-use crate::simulation::outcome::{Attribution, Outcome};
-use crate::simulation::regime::{Provided, Regime, Terms};
-use crate::units::{SimTime, Span, Tokens};
+use crate::simulation::attribution::Ledger;
+use crate::simulation::outcome::Outcome;
+use crate::simulation::regime::{Provided, Regime};
+use crate::simulation::side::{Left, Sent, Side, Sides};
+use crate::units::SimTime;
 
 /// One run: traffic on one side, a provider on the other.
 pub struct Simulation {
@@ -31,11 +31,8 @@ pub struct Simulation {
     start: Option<SimTime>,
     regimes: Vec<Regime>,
     pub(super) tree: PrefixTree,
-    pub(super) provider: Provided,
+    pub(super) sides: Sides,
     agenda: Agenda,
-    pub(super) ledger: Option<Ledger>,
-    /// For how long stores still hold what has expired.
-    pub(super) remembers: Span,
     /// Sessions about to be queued: those that go on because of a call, and those that start.
     pub(super) next: Next,
     starting: Next,
@@ -44,38 +41,6 @@ pub struct Simulation {
     near_keys: Vec<RoutingKey>,
     /// Edges of the tree after the last clean-up: what nobody needs is freed when they are half as many again.
     kept_edges: usize,
-}
-
-/// A request on its way to a machine, before it is known what it finds there.
-pub(super) struct Sent {
-    pub(super) access: Access,
-    overflowed: bool,
-    pub(super) lifetime: Span,
-    failed: bool,
-    arrival: SimTime,
-    noise: Option<f64>,
-    /// Tokens of its answer.
-    output: Tokens,
-}
-
-/// How a machine serves a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
-    pub(super) cached: Tokens,
-    pub(super) timing: Timing,
-    /// Requests in flight on all machines, this one included.
-    pub(super) in_flight: u32,
-}
-
-impl Sent {
-    /// Puts the request, of whose prompt so much is cached, behind those that a machine has.
-    #[inline(always)]
-    pub(super) fn serve(&self, machines: &mut Machines, cached: Tokens) -> Served {
-        let Self { access, arrival, noise, output, .. } = self;
-        let uncached = access.prompt.tokens() - cached;
-        let timing = machines.serve(access.machine, *arrival, cached, uncached, *output, *noise);
-        Served { cached, timing, in_flight: machines.in_flight_with(&timing) }
-    }
 }
 
 /// Whoever wants to see outcomes. (A trait and no closure, so that observing can be inlined by force: an outcome that
@@ -118,11 +83,12 @@ impl Simulation {
             accounts,
             start,
             tree: PrefixTree::new(routing.hash_tokens),
-            provider: Provided::new(0, first, accounts, backends),
+            sides: Sides::one(Side::new(
+                Provided::new(0, first, accounts, backends),
+                attribution.then(|| Ledger::new(write, first.partitions(accounts))),
+            )),
             agenda: Agenda::default(),
-            ledger: attribution.then(|| Ledger::new(write, first.partitions(accounts))),
             regimes,
-            remembers: Span::ZERO,
             next: Next::new(),
             starting: Next::new(),
             near_edges: Vec::new(),
@@ -177,15 +143,15 @@ impl Simulation {
             match Kind::of(event) {
                 Kind::Change => self.change(slot as usize),
                 Kind::Visible if extent == Extent::Plain => {
-                    let (cover, noted) = self.agenda.covers.values[slot as usize];
-                    self.agenda.covers.free.push(slot);
-                    self.appear_plainly(&cover, noted, now);
+                    let Self { sides, tree, agenda, .. } = self;
+                    let (number, left) = agenda.left.values[slot as usize];
+                    agenda.left.free.push(slot);
+                    sides.numbered(number).appear_plainly(tree, &left, now);
                 }
                 Kind::Visible => {
-                    let effects = std::mem::take(&mut self.agenda.effects);
-                    self.appear(&effects.values[slot as usize], now);
-                    self.agenda.effects = effects;
-                    self.agenda.effects.free.push(slot);
+                    let Self { sides, tree, agenda, .. } = self;
+                    sides.first.appear(tree, &agenda.effects.values[slot as usize], now);
+                    agenda.effects.free.push(slot);
                 }
                 Kind::Arrival => {
                     let next = call(self, &mut sessions.values[slot as usize], now);
@@ -203,8 +169,9 @@ impl Simulation {
     /// memory is most of the work, and many loads wait hardly longer than one.
     #[inline(never)]
     fn look_ahead(&mut self, sessions: &Slots<Session>, extent: Extent) {
-        let Self { agenda, tree, provider, ledger, near_edges, near_keys, .. } = self;
-        let Agenda { queue, effects, covers, .. } = agenda;
+        let Self { agenda, tree, sides, near_edges, near_keys, .. } = self;
+        let Agenda { queue, effects, left, .. } = agenda;
+        let Side { provider, ledger, .. } = &mut sides.first;
         let near = queue.come_near();
         let subjects = |kind: Kind| {
             near.iter().filter(move |event| Kind::of(**event) == kind).map(|event| event.subject as usize)
@@ -218,7 +185,7 @@ impl Simulation {
             near_keys.extend(session.routing_key());
         }
         near_edges.extend(subjects(Kind::Visible).map(|slot| match extent {
-            Extent::Plain => covers.values[slot].0.at.edge,
+            Extent::Plain => left.values[slot].1.cover.at.edge,
             Extent::Full => effects.values[slot].access.prompt.shareable.edge,
         }));
         let mut sum = 0;
@@ -266,8 +233,10 @@ impl Simulation {
             self.agenda.push(at, Kind::Arrival, slot);
         }
         // Attribution remembers all that was sent, and a limited room counts what it held.
-        let may_forget = self.ledger.is_none() && self.provider.write.capacity_tokens.is_none();
-        if may_forget && self.tree.len() > self.kept_edges + self.kept_edges / 2 + FEWEST_EDGES {
+        let may_forget = |side: &Side| side.ledger.is_none() && side.provider.write.capacity_tokens.is_none();
+        if self.sides.iter().all(may_forget)
+            && self.tree.len() > self.kept_edges + self.kept_edges / 2 + FEWEST_EDGES
+        {
             self.forget(sessions, now);
         }
         Ok(())
@@ -285,7 +254,7 @@ impl Simulation {
 
     /// Bytes of what was sent and of what is held of it: edges, and their places in the cache.
     pub fn segment_bytes(&self) -> usize {
-        self.tree.bytes() + self.provider.cache.bytes()
+        self.tree.bytes() + self.sides.iter().map(|side| side.provider.cache.bytes()).sum::<usize>()
     }
 
     /// The traffic, for what it skipped.
@@ -295,7 +264,7 @@ impl Simulation {
 
     /// The machines of a request's routing key, best first: for oracles that route on their own.
     pub fn ranked(&mut self, outcome: &Outcome) -> &[MachineId] {
-        self.provider.router.ranked(outcome.routing_key, u32::MAX)
+        self.sides.first.provider.router.ranked(outcome.routing_key, u32::MAX)
     }
 
     /// Puts every later regime into the queue.
@@ -311,12 +280,13 @@ impl Simulation {
     /// the cache is lost with it; that they were sent is not forgotten.
     fn change(&mut self, number: usize) {
         let regime = &self.regimes[number];
-        self.provider = Provided::new(number as u32, regime, self.accounts, self.provider.backends);
+        let side = &mut self.sides.first;
+        side.provider = Provided::new(number as u32, regime, self.accounts, side.provider.backends);
         self.agenda.queue.retain(|event| Kind::of(*event) != Kind::Visible);
         self.agenda.effects = Slots::default();
         let partitions = regime.partitions(self.accounts);
-        self.ledger =
-            self.ledger.take().map(|ledger| ledger.after_change(&regime.provider.write, partitions));
+        side.ledger =
+            side.ledger.take().map(|ledger| ledger.after_change(&regime.provider.write, partitions));
     }
 
     /// Makes `session` the next one of its workload: its start, if there is one. What else starts with it is queued.
@@ -330,33 +300,16 @@ impl Simulation {
     /// Frees the text of sessions that have ended, once nothing of it is alive any more: memory follows what lives, not
     /// what was ever sent. (An attribution remembers all that was sent.)
     fn forget(&mut self, sessions: &Slots<Session>, now: SimTime) {
-        let now = now.before(self.remembers);
+        let live =
+            self.sides.iter().flat_map(|side| side.provider.cache.live_edges(now.before(side.remembers)));
         let starting = self.agenda.starts.iter().map(|start| &start.session);
         let sessions = sessions.used().chain(starting).flat_map(Session::places);
         let places = sessions.chain(self.traffic.places()).map(|place| place.edge);
         let effects = self.agenda.effects.used().flat_map(Effect::edges);
-        let effects = effects.chain(self.agenda.covers.used().map(|(cover, _)| cover.at.edge));
-        let used = places.chain(effects).chain(self.provider.cache.live_edges(now));
+        let effects = effects.chain(self.agenda.left.used().map(|(_, left)| left.cover.at.edge));
+        let used = places.chain(effects).chain(live);
         self.tree.free_all_but(used);
         self.kept_edges = self.tree.len();
-    }
-
-    /// What a client sees of an outcome.
-    #[inline(always)]
-    pub(super) fn response(&self, request: &Request, outcome: &Outcome) -> Response {
-        Response {
-            cached: outcome.cached,
-            failed: outcome.failed,
-            place: Place {
-                account: request.account,
-                machine: outcome.machine,
-                regime: outcome.regime,
-                routing_key: outcome.routing_key,
-            },
-            arrival: outcome.arrival,
-            first_token: outcome.arrival + outcome.timing.ttft,
-            complete: outcome.arrival + outcome.timing.total,
-        }
     }
 
     /// One request, from routing to answer; when its session calls again. Its steps are inlined by force, in whatever
@@ -368,19 +321,12 @@ impl Simulation {
         now: SimTime,
         observe: &mut dyn FnMut(&Outcome, &Request, &PrefixTree),
     ) -> Option<SimTime> {
-        let extent = Extent::Full;
-        let request = self.traffic.request(session, now, &mut self.tree, extent);
-        let sent = self.send(&request, now, extent);
-        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
-        let effect = self.effect(&request, &sent, found.read, now + sent.lifetime);
-        let served = sent.serve(&mut self.provider.machines, found.cached);
-        let attribute = |ledger: &Ledger| ledger.attribute(&self.tree, &request, &sent.access, &found, now);
-        let attribution = self.ledger.as_ref().map(attribute);
-        let outcome = self.outcome(&request, &sent, &served, effect.written, attribution);
+        let request = self.traffic.request(session, now, &mut self.tree, Extent::Full);
+        let (outcome, sent, effect) = self.sides.first.answer(&self.tree, &request, now);
         observe(&outcome, &request, &self.tree);
-        let response = self.response(&request, &outcome);
-        self.arrived(&sent, effect, outcome.visible_at);
-        self.traffic.answered(session, &request, &response, &mut self.next, extent)
+        self.arrived(&sent, effect, outcome.visible_at, now);
+        let response = response(&request, &outcome);
+        self.traffic.answered(session, &request, &response, &mut self.next, Extent::Full)
     }
 
     /// The same in a plain run.
@@ -391,172 +337,65 @@ impl Simulation {
         now: SimTime,
         observer: &mut impl Observer,
     ) -> Option<SimTime> {
-        let extent = Extent::Plain;
-        let request = self.traffic.request(session, now, &mut self.tree, extent);
-        let sent = self.send(&request, now, extent);
-        let found = self.provider.cache.look_up(&self.tree, &sent.access, &request.marks, now, extent);
-        let cover = self.provider.cache.cover(&self.tree, &sent.access, found.read, now + sent.lifetime);
-        let served = sent.serve(&mut self.provider.machines, found.cached);
-        let (attribution, noted) = self.note_plainly(&request, &sent, &found, &cover).unzip();
-        let outcome = self.outcome(&request, &sent, &served, cover.written, attribution);
+        let request = self.traffic.request(session, now, &mut self.tree, Extent::Plain);
+        let noise = self.sides.first.noise(request.draws);
+        let (outcome, left) = self.sides.first.answer_plainly(&self.tree, &request, now, noise);
         observer.observe(&outcome);
-        // Without a ledger nobody asks what was noted.
-        let noted = noted.unwrap_or_default();
-        let response = self.response(&request, &outcome);
-        let next = self.traffic.answered(session, &request, &response, &mut self.next, extent);
+        let response = response(&request, &outcome);
+        let next = self.traffic.answered(session, &request, &response, &mut self.next, Extent::Plain);
         let visible_at = outcome.visible_at;
-        if visible_at == now {
-            self.appear_plainly(&cover, noted, now);
-            return next;
-        }
-        let left = if session.goes_unread(cover.at.edge, next, visible_at) {
-            self.appear_unread(&cover, noted, now)
+        let left = if visible_at > now && session.goes_unread(left.cover.at.edge, next, visible_at) {
+            self.sides.first.appear_unread(&self.tree, &left, now)
         } else {
-            (!self.has_appeared(&cover, noted)).then_some(cover)
+            Some(left)
         };
-        if let Some(cover) = left {
-            let slot = self.agenda.covers.put((cover, noted));
-            self.agenda.push(visible_at, Kind::Visible, slot);
+        if let Some(left) = left {
+            self.arrived_plainly(0, left, visible_at, now);
         }
         next
     }
 
-    /// Whether what a request covers is there already, and as long: then nothing happens when it appears.
-    #[inline(always)]
-    fn has_appeared(&self, cover: &Cover, noted: Noted) -> bool {
-        self.provider.cache.is_covered(cover)
-            && self.ledger.as_ref().is_none_or(|ledger| ledger.is_noted(noted, cover.at))
-    }
-
-    /// Attributes what a request of a plain run did not find, and notes what it leaves.
-    #[inline(always)]
-    fn note_plainly(
-        &mut self,
-        request: &Request,
-        sent: &Sent,
-        found: &Found,
-        cover: &Cover,
-    ) -> Option<(Attribution, Noted)> {
-        let ledger = self.ledger.as_mut()?;
-        let (access, now) = (&sent.access, sent.arrival);
-        let attribution = ledger.attribute(&self.tree, request, access, found, now);
-        Some((attribution, ledger.arrive(&self.tree, access, &[cover.at], cover.expiry, now)))
-    }
-
-    /// Lets the last edge of what a request covers appear before its time, since nobody reads it until then: what is left
-    /// to appear, if anything is. (Until it does, what lies before that edge may live shorter than the edge.)
-    #[inline(always)]
-    fn appear_unread(&mut self, cover: &Cover, noted: Noted, now: SimTime) -> Option<Cover> {
-        let left = self.provider.cache.apply_cover_end(&self.tree, cover, now);
-        let Self { tree, ledger, .. } = self;
-        let is_noted = ledger.as_mut().is_none_or(|ledger| ledger.appear_end(tree, noted, cover.at));
-        if is_noted { left } else { Some(Cover { at: tree.origin(cover.at.edge), ..*cover }) }
-    }
-
-    #[inline(always)]
-    fn appear_plainly(&mut self, cover: &Cover, noted: Noted, now: SimTime) {
-        self.provider.cache.apply_cover(&self.tree, cover, now);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.appear(&self.tree, noted, &[cover.at]);
-        }
-    }
-
-    /// Sends a request to its machine. (This and the next ones are inlined by force, since having a second caller, many
-    /// lifetimes at once, must not slow down ordinary runs.)
-    #[inline(always)]
-    pub(super) fn send(&mut self, request: &Request, now: SimTime, extent: Extent) -> Sent {
-        let Terms { lifetime, failure, .. } = &self.provider.terms[request.workload as usize];
-        let lifetime = lifetime.draw(request.draws, Purpose::Lifetime);
-        let failed =
-            extent.if_full(|| *failure > 0.0 && request.draws.uniform(Purpose::Failure, 0) < *failure);
-        self.provider.machines.advance(now);
-        let (access, overflowed) = self.provider.route(request, failed, now, extent);
-        let noise = self.provider.machines.noise(request.draws);
-        // A call fails when its first token would come.
-        let output = if failed { 0 } else { request.output_tokens };
-        Sent { access, overflowed, lifetime, failed, arrival: now, noise, output }
-    }
-
-    /// What a request that reads down to `read` will do to the cache.
-    #[inline(always)]
-    pub(super) fn effect(&self, request: &Request, sent: &Sent, read: Tokens, expiry: SimTime) -> Effect {
-        let Sent { access, arrival, .. } = sent;
-        let Provided { cache, failed_writes, .. } = &self.provider;
-        let mut effect = cache.effect(&self.tree, *access, &request.marks, read, *arrival, expiry);
-        if sent.failed && !*failed_writes {
-            effect = effect.none();
-        }
-        effect
-    }
-
-    /// What comes of a request.
-    #[inline(always)]
-    pub(super) fn outcome(
-        &self,
-        request: &Request,
-        sent: &Sent,
-        served: &Served,
-        written: Tokens,
-        attribution: Option<Attribution>,
-    ) -> Outcome {
-        let Sent { access, arrival, .. } = sent;
-        let Served { cached, timing, in_flight } = *served;
-        Outcome {
-            call: request.call,
-            line: request.line,
-            workload: request.workload,
-            session: request.session,
-            group: request.group,
-            turn: request.turn,
-            occasion: request.occasion,
-            attempt: request.attempt,
-            failed: sent.failed,
-            given_up: sent.failed && request.last_attempt && request.occasion == Occasion::Call,
-            contaminated: request.contaminated,
-            named_partition: self.provider.terms[request.workload as usize].partition,
-            partition: access.partition,
-            key: request.key,
-            regime: self.provider.regime,
-            routing_key: access.owner,
-            arrival: *arrival,
-            machine: access.machine,
-            overflowed: sent.overflowed,
-            in_flight,
-            prompt: request.prompt.tokens(),
-            cached,
-            written,
-            output: sent.output,
-            timing,
-            lifetime: sent.lifetime,
-            visible_at: self.provider.visible_at(*arrival, &timing),
-            attribution,
-        }
-    }
-
     /// Notes what a request that has arrived will do to the cache.
     #[inline(always)]
-    pub(super) fn arrived(&mut self, sent: &Sent, effect: Effect, visible_at: SimTime) {
-        let now = sent.arrival;
-        // A failed call that leaves nothing could not have been read by any other cache either.
-        let leaves_something = !sent.failed || self.provider.failed_writes;
-        if let Some(ledger) = self.ledger.as_mut().filter(|_| leaves_something) {
-            let Effect { access, places, expiry, .. } = &effect;
-            ledger.arrive(&self.tree, access, places, *expiry, now.before(self.remembers));
-        }
+    pub(super) fn arrived(&mut self, sent: &Sent, effect: Effect, visible_at: SimTime, now: SimTime) {
+        let Self { sides, tree, agenda, .. } = self;
+        sides.first.note(tree, sent, &effect);
         if visible_at == now {
-            self.appear(&effect, now);
+            sides.first.appear(tree, &effect, now);
         } else {
-            let slot = self.agenda.effects.put(effect);
-            self.agenda.push(visible_at, Kind::Visible, slot);
+            let slot = agenda.effects.put(effect);
+            agenda.push(visible_at, Kind::Visible, slot);
         }
     }
 
+    /// The same in a plain run, at the side of this number.
     #[inline(always)]
-    fn appear(&mut self, effect: &Effect, now: SimTime) {
-        let now = now.before(self.remembers);
-        self.provider.cache.apply(&self.tree, effect, now);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.appear_whole(&self.tree, effect, now);
+    pub(super) fn arrived_plainly(&mut self, number: u32, left: Left, visible_at: SimTime, now: SimTime) {
+        let Self { sides, tree, agenda, .. } = self;
+        let side = sides.numbered(number);
+        if visible_at == now {
+            side.appear_plainly(tree, &left, now);
+        } else if !side.has_appeared(&left) {
+            let slot = agenda.left.put((number, left));
+            agenda.push(visible_at, Kind::Visible, slot);
         }
+    }
+}
+
+/// What a client sees of an outcome.
+#[inline(always)]
+pub(super) fn response(request: &Request, outcome: &Outcome) -> Response {
+    Response {
+        cached: outcome.cached,
+        failed: outcome.failed,
+        place: Place {
+            account: request.account,
+            machine: outcome.machine,
+            regime: outcome.regime,
+            routing_key: outcome.routing_key,
+        },
+        arrival: outcome.arrival,
+        first_token: outcome.arrival + outcome.timing.ttft,
+        complete: outcome.arrival + outcome.timing.total,
     }
 }

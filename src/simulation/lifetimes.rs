@@ -12,14 +12,16 @@ use crate::client::request::Request;
 use crate::client::session::Session;
 use crate::error::Result;
 use crate::extent::Extent;
+use crate::prompt::PrefixTree;
 use crate::provider::cache::{Access, Found};
 use crate::provider::machine::Machines;
 use crate::provider::store::Answers;
 use crate::provider::write::Readable;
 use crate::random::SpanDistribution;
 use crate::simulation::attribution::{Ledger, Reach};
-use crate::simulation::engine::Simulation;
+use crate::simulation::engine::{Simulation, response};
 use crate::simulation::outcome::{Attribution, Outcome};
+use crate::simulation::side::{Side, Sides};
 use crate::units::{SimTime, Span, Tokens};
 
 /// One run under each of several constant lifetimes.
@@ -46,7 +48,8 @@ impl Lifetimes {
     /// # Panics
     /// If there are none.
     pub fn new(mut simulation: Simulation, lifetimes: &[Span]) -> Self {
-        let machines = &simulation.provider.machines;
+        let side = &mut simulation.sides.first;
+        let machines = &side.provider.machines;
         let variant = |(number, lifetime): (usize, &Span)| Variant {
             number,
             lifetime: *lifetime,
@@ -54,8 +57,8 @@ impl Lifetimes {
         };
         let mut variants: Vec<_> = lifetimes.iter().enumerate().map(variant).collect();
         variants.sort_by_key(|variant| Reverse(variant.lifetime));
-        simulation.remembers = variants[0].lifetime;
-        for terms in &mut simulation.provider.terms {
+        side.remembers = variants[0].lifetime;
+        for terms in &mut side.provider.terms {
             // The expiry of what is touched is then the moment of the touch.
             terms.lifetime = SpanDistribution::Constant(Span::ZERO);
         }
@@ -87,27 +90,28 @@ fn arrive(
     observe: &mut impl FnMut(usize, &Outcome),
 ) -> Option<SimTime> {
     let request = simulation.traffic.request(session, now, &mut simulation.tree, Extent::Full);
-    let mut sent = simulation.send(&request, now, Extent::Full);
+    let Simulation { sides: Sides { first: side, .. }, tree, .. } = simulation;
+    let mut sent = side.send(&request, now, side.noise(request.draws), Extent::Full);
     // A covering write renews all that was read, so that it matters for the bill alone.
-    let effect = simulation.effect(&request, &sent, 0, now);
+    let effect = side.effect(tree, &request, &sent, 0, now);
     let clocks = [&variants[0], &variants[variants.len() - 1]].map(|variant| now.before(variant.lifetime));
-    let mut finds = Finds::new(simulation, &request, &sent.access, clocks);
+    let mut finds = Finds::new(side, tree, &request, &sent.access, clocks);
     let mut seen = None;
     for Variant { number, lifetime, machines } in variants {
-        finds.advance(simulation, &request, &sent.access, now.before(*lifetime));
+        finds.advance(side, &request, &sent.access, now.before(*lifetime));
         sent.lifetime = *lifetime;
         machines.advance(now);
         let served = sent.serve(machines, finds.found.cached);
         let written = effect.written.saturating_sub(finds.found.read);
         let attribution = finds.reach.as_ref().map(|_| finds.attribution);
-        let outcome = simulation.outcome(&request, &sent, &served, written, attribution);
+        let outcome = side.outcome(&request, &sent, &served, written, attribution);
         observe(*number, &outcome);
         debug_assert!(seen.is_none_or(|seen: Outcome| seen.visible_at == outcome.visible_at));
         seen.get_or_insert(outcome);
     }
     let seen = seen.expect("there are lifetimes");
-    simulation.arrived(&sent, effect, seen.visible_at);
-    let response = simulation.response(&request, &seen);
+    simulation.arrived(&sent, effect, seen.visible_at, now);
+    let response = response(&request, &seen);
     simulation.traffic.answered(session, &request, &response, &mut simulation.next, Extent::Full)
 }
 
@@ -124,8 +128,8 @@ struct Finds {
 impl Finds {
     /// What a request finds, first under the longest lifetime; the stores' clocks are then at the first of `clocks`,
     /// and under the shortest one at the last.
-    fn new(simulation: &Simulation, request: &Request, access: &Access, clocks: [SimTime; 2]) -> Self {
-        let Simulation { tree, provider, ledger, .. } = simulation;
+    fn new(side: &Side, tree: &PrefixTree, request: &Request, access: &Access, clocks: [SimTime; 2]) -> Self {
+        let Side { provider, ledger, .. } = side;
         let [first, last] = clocks;
         let mut alive = Falling::new(provider.cache.alive_between(tree, access, first, last));
         let found = provider.cache.found(access, Readable::Everywhere, alive.at(first));
@@ -146,12 +150,12 @@ impl Finds {
     }
 
     /// Goes on to a shorter lifetime.
-    fn advance(&mut self, simulation: &Simulation, request: &Request, access: &Access, clock: SimTime) {
+    fn advance(&mut self, side: &Side, request: &Request, access: &Access, clock: SimTime) {
         let (before, routed_before) = (self.alive.depth(), self.perfectly_routed.depth());
         if self.alive.at(clock) != before {
-            self.found = simulation.provider.cache.found(access, Readable::Everywhere, self.alive.depth());
+            self.found = side.provider.cache.found(access, Readable::Everywhere, self.alive.depth());
         }
-        if let Some(ledger) = &simulation.ledger
+        if let Some(ledger) = &side.ledger
             && (self.perfectly_routed.at(clock) != routed_before || self.alive.depth() != before)
         {
             self.attribute(ledger, request, access);

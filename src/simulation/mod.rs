@@ -1,7 +1,7 @@
 //! The corridor between client and provider: one event queue, one clock, one outcome for each request.
 //!
 //! Reading order: an [`outcome`] is what happened to one request, [`attribution`] why its uncached tokens were
-//! uncached, the [`agenda`] what comes next, a [`regime`] the provider's side, and [`engine`] the loop that makes it happen;
+//! uncached, the [`agenda`] what comes next, a [`regime`] a provider, `side` a request at its side, and [`engine`] the loop that makes it happen;
 //! [`lifetimes`] is the same loop under many lifetimes at once.
 
 pub mod outcome;
@@ -9,6 +9,7 @@ mod reached;
 pub mod attribution;
 pub mod agenda;
 pub mod regime;
+mod side;
 pub mod engine;
 pub mod lifetimes;
 #[cfg(test)]
