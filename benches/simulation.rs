@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use cachecast::experiment::lifetimes::Lifetimes;
 use cachecast::experiment::metrics::{COLUMNS, Row};
-use cachecast::experiment::run::{replicate, replicate_lifetimes, replicate_unwatched, simulation};
-use cachecast::experiment::scenario::Loaded;
+use cachecast::experiment::run::{
+    Report, replicate, replicate_lifetimes, replicate_unwatched, replicate_variants, simulation,
+};
+use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::experiment::sweep::Plan;
 use cachecast::random::mix;
 use cachecast::simulation::outcome::Outcome;
@@ -332,6 +334,7 @@ fn report(_: &mut Criterion) {
     report_independence();
     report_memory();
     report_lifetimes();
+    report_cardinalities();
     if all {
         report_billion();
     }
@@ -433,23 +436,54 @@ fn report_lifetimes() {
     let axis = Lifetimes::of(&plan.outline).expect("it has an axis of lifetimes");
     let group = axis.groups().next().expect("it has cells");
     let lifetimes: Vec<_> = group.iter().map(|cell| axis.lifetime(*cell)).collect();
-    let first = &plan.cells[group[0]].loaded;
+    let loaded: Vec<_> = group.iter().map(|cell| &plan.cells[*cell].loaded).collect();
+    let ratio = alone_against(&loaded, || replicate_lifetimes(loaded[0], 0, &lifetimes, |_, _| ()));
+    println!("{} lifetimes one by one / in one pass: {ratio:.1}", group.len());
+}
+
+/// Sixteen bucket counts over one generated traffic and over one recorded trace, in one pass and one by one, in turn.
+fn report_cardinalities() {
+    let generated = study("cardinalities", 240, "").loaded();
+    let folder = tempfile::tempdir().expect("a folder for a while");
+    let lines = (0..100_000).map(|line| {
+        format!(
+            r#"{{"timestamp":{},"input_length":2048,"output_length":200,"hash_ids":[0,1,2,{}]}}"#,
+            line * 250,
+            3 + line % 5_000
+        ) + "\n"
+    });
+    std::fs::write(folder.path().join("trace.jsonl"), lines.collect::<String>()).expect("it can be written");
+    let trace = r#"
+attribution = false
+client.key = { strategy = "buckets", buckets = 8, assign = "round_robin" }
+client.workload.trace.trace.file = { path = "trace.jsonl", block_tokens = 512, time_unit = "ms" }
+provider.profile = "openai-classic"
+"#;
+    let recorded = Loaded::from_text("bench", "bench.toml", trace, folder.path(), &[]).expect("it loads");
+    for (name, base) in [("the bucket study", generated), ("a trace", recorded)] {
+        let with = |buckets: i64| base.with(&[Change::new("client.key.buckets", buckets, "bench")]);
+        let variants: Vec<_> = (1..=16).map(|buckets| with(buckets).expect("a bucket count")).collect();
+        let variants: Vec<_> = variants.iter().collect();
+        let ratio = alone_against(&variants, || replicate_variants(&variants, 0, |_, _| ()));
+        println!("16 cardinalities of {name}, one by one / in one pass: {ratio:.2}");
+    }
+}
+
+/// How much longer runs take one by one than `together`, which must say the same; in turn, so that the speed of the machine
+/// cancels.
+fn alone_against(loaded: &[&Loaded], together: impl Fn() -> cachecast::error::Result<Vec<Report>>) -> f64 {
     let mut least = [Duration::MAX; 2];
-    for _ in 0..5 {
-        let start = Instant::now();
-        let together = replicate_lifetimes(first, 0, &lifetimes, |_, _| ()).expect("it cannot fail");
-        least[0] = least[0].min(start.elapsed());
-        let start = Instant::now();
-        let alone = group.iter().map(|cell| {
-            let report = replicate_unwatched(&plan.cells[*cell].loaded, 0);
-            report.expect("it cannot fail").row
-        });
+    for _ in 0..3 {
+        let start = thread_time();
+        let together = together().expect("it cannot fail");
+        least[0] = least[0].min(thread_time() - start);
+        let start = thread_time();
+        let alone = loaded.iter().map(|loaded| replicate_unwatched(loaded, 0).expect("it cannot fail").row);
         let alone: Vec<_> = alone.collect();
-        least[1] = least[1].min(start.elapsed());
+        least[1] = least[1].min(thread_time() - start);
         assert!(together.iter().map(|report| &report.row).eq(&alone), "one pass must be exact");
     }
-    let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
-    println!("{} lifetimes one by one / in one pass: {ratio:.1}", group.len());
+    least[1].as_secs_f64() / least[0].as_secs_f64()
 }
 
 /// Two replications of half a billion requests each, with 100,000 live conversations, side by side.

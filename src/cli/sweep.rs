@@ -22,6 +22,7 @@ use crate::experiment::metrics::{Row, paired_difference, summarize};
 use crate::experiment::part::Job;
 use crate::experiment::play::Effort;
 use crate::experiment::preflight::{self, has_relative_prices};
+use crate::experiment::same_traffic;
 use crate::experiment::shard::Shard;
 use crate::experiment::spool::Spool;
 use crate::experiment::sweep::{Cell, CellRows, Finished, Outline, Plan, Rows};
@@ -64,7 +65,8 @@ impl Sweep {
         let interrupted = on_interrupt();
         let folder = Folder::open(&plan, &path, self.resume)?;
         self.warn(&plan);
-        if let Some(how) = lifetimes::said(&plan).filter(|_| !self.common.quiet) {
+        let said = || same_traffic::said(&plan).or_else(|| lifetimes::said(&plan));
+        if let Some(how) = (!self.common.quiet).then(said).flatten() {
             talk(&how);
         }
         let effort = Effort::begin();

@@ -68,6 +68,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether every request goes to the one account, and continues nothing.
+    pub fn is_plain(&self) -> bool {
+        self.accounts == 1 && self.continuation == Continuation::None
+    }
+
     /// The account of a request of whoever; `sent` counts those sent before it.
     pub fn account(&self, person: SessionKey, sent: u64) -> u32 {
         let turn = match self.stickiness {

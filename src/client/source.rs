@@ -9,8 +9,8 @@ use crate::client::arrival::Starts;
 use crate::client::chat::Chat;
 use crate::client::conversation::{SegmentEnds, Setting};
 use crate::client::fork_tree::ForkTree;
-use crate::client::key::Keying;
-use crate::client::reaction::{AfterMiss, Reaction, Seen};
+use crate::client::key::{Caller, Keying, PromptCacheKey};
+use crate::client::reaction::{Reaction, Seen};
 use crate::client::request::Place;
 use crate::client::session::{Sent, Session};
 use crate::client::shared_prefix::SharedPrefix;
@@ -158,6 +158,41 @@ impl Source {
         self.person(session).turn(0).below(Purpose::User, 0, u64::from(self.users)) as u32
     }
 
+    /// The line of a trace that its next request was recorded on; 0 for generated traffic.
+    #[inline(always)]
+    pub fn line(&self) -> u64 {
+        if let Kind::Trace(recording) = &self.kind { recording.record().line } else { 0 }
+    }
+
+    /// The key of call number `call` of the run, a session's next one, under a keying strategy; `assigned` counts the
+    /// requests that were assigned in turn.
+    #[inline(always)]
+    pub fn key(
+        &self,
+        keying: &Keying,
+        session: &Session,
+        call: u64,
+        draws: Draws,
+        assigned: &mut u64,
+        extent: Extent,
+    ) -> PromptCacheKey {
+        let recorded = match &self.kind {
+            Kind::Trace(recording) => recording.record().key.as_deref(),
+            _ => None,
+        };
+        let caller = Caller {
+            workload: u32::from(session.workload),
+            user: if keying.goes_by_user() { self.user(session) } else { 0 },
+            session: session.number,
+            branch: session.branch(extent),
+            node: session.key.0,
+            call,
+            recorded,
+            draws,
+        };
+        keying.key(&caller, assigned)
+    }
+
     /// Levels of children below a session.
     fn levels(&self) -> u32 {
         if let Kind::ForkTree(tree, _) = &self.kind { tree.branching.len() as u32 } else { 0 }
@@ -169,16 +204,6 @@ impl Source {
             Kind::SharedPrefix(..) | Kind::ForkTree(..) | Kind::Trace(_) => return 1,
         };
         law.draw(key.turn(0), Purpose::Turns).0.max(1)
-    }
-
-    /// Whether its sessions do nothing but go on.
-    pub fn is_plain(&self) -> bool {
-        let goes_on = !matches!(self.kind, Kind::ForkTree(..));
-        let Reaction { after_miss, keep_alive, .. } = &self.reaction;
-        let reacts = *after_miss != AfterMiss::Nothing || keep_alive.is_some();
-        let is_volatile = self.volatility.needs_a_conversation() || self.volatility.head_tokens > 0;
-        let marks = self.wanted != MarksWanted::default();
-        goes_on && !reacts && !is_volatile && !marks && self.keying.fingerprint == 0.0
     }
 
     pub fn is_trace(&self) -> bool {

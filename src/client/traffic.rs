@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::client::fork_tree::{ForkTree, Order};
 use crate::client::gateway::{Continuation, Gateway};
-use crate::client::key::{Caller, PromptCacheKey};
+use crate::client::key::{Keying, PromptCacheKey};
 use crate::client::reaction::{AfterMiss, KeepAlive, Seeing};
 use crate::client::request::{Occasion, Place, Request};
 use crate::client::sample::{Sample, Share, whole};
@@ -28,6 +28,7 @@ use crate::units::{LONGEST_PROMPT, MOST_TOKENS, SimTime, Span, Tokens};
 
 /// All sessions of one run.
 pub struct Traffic {
+    extent: Extent,
     sources: Vec<Source>,
     /// If not all is simulated.
     sample: Option<Sample>,
@@ -92,6 +93,7 @@ impl Traffic {
     ) -> Result<Self> {
         let source = |name: &String| Source::new(client, name, duration, wanted, seed, folder);
         Ok(Self {
+            extent: client.extent(wanted),
             sources: client.workload.keys().map(source).collect::<Result<_>>()?,
             sample: None,
             sessions: 0,
@@ -117,11 +119,9 @@ impl Traffic {
         self.sample.as_ref()
     }
 
-    /// How much of the model it needs on the client's side.
+    /// How much of the model it needs.
     pub fn extent(&self) -> Extent {
-        let Gateway { accounts, continuation, .. } = self.gateway;
-        let stands_alone = accounts == 1 && continuation == Continuation::None;
-        if stands_alone && self.sources.iter().all(Source::is_plain) { Extent::Plain } else { Extent::Full }
+        self.extent
     }
 
     /// Number of workloads.
@@ -210,6 +210,20 @@ impl Traffic {
         request
     }
 
+    /// The key that a request of a plain run would have under another keying strategy; `assigned` counts the requests of
+    /// its workload that were assigned in turn.
+    #[inline(always)]
+    pub fn key_under(
+        &self,
+        keying: &Keying,
+        session: &Session,
+        request: &Request,
+        assigned: &mut u64,
+    ) -> PromptCacheKey {
+        let source = &self.sources[session.workload as usize];
+        source.key(keying, session, request.call, request.draws, assigned, Extent::Plain)
+    }
+
     /// Takes in what came of a session's request: when its next one comes, if there is one. Other sessions that go on
     /// because of it come into `next`.
     #[inline(always)]
@@ -285,21 +299,10 @@ impl Traffic {
         let warms = extent.if_full(|| occasion == Occasion::Warm);
         let source = &mut self.sources[session.workload as usize];
         let draws = session.draws();
-        let (line, recorded) = match &source.kind {
-            Kind::Trace(recording) => (recording.record().line, recording.record().key.as_deref()),
-            _ => (0, None),
-        };
-        let caller = Caller {
-            workload: u32::from(session.workload),
-            user: if source.keying.goes_by_user() { source.user(session) } else { 0 },
-            session: session.number,
-            branch: session.branch(extent),
-            node: session.key.0,
-            call: self.calls,
-            recorded,
-            draws,
-        };
-        let key = source.keying.key(&caller, &mut source.assigned).rotated(session.rotations(extent));
+        let mut assigned = source.assigned;
+        let key = source.key(&source.keying, session, self.calls, draws, &mut assigned, extent);
+        source.assigned = assigned;
+        let key = key.rotated(session.rotations(extent));
         let continuation =
             if extent == Extent::Full { self.gateway.continuation } else { Continuation::None };
         let implicit = continuation == Continuation::Implicit;
@@ -334,7 +337,7 @@ impl Traffic {
         };
         let request = Request {
             call: self.calls,
-            line,
+            line: source.line(),
             workload: u32::from(session.workload),
             session: session.number,
             group: session.group,

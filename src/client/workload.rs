@@ -14,8 +14,10 @@ use crate::client::key::Keying;
 use crate::client::reaction::{AfterMiss, Reaction};
 use crate::client::shared_prefix::SharedPrefix;
 use crate::client::volatility::Volatility;
+use crate::extent::Extent;
 use crate::input::recording::Trace;
 use crate::provider::failure::Execution;
+use crate::provider::write::MarksWanted;
 use crate::units::Tokens;
 
 /// Everything a user can change.
@@ -50,6 +52,16 @@ impl Client {
     /// The keying strategy of one of its workloads.
     pub fn keying<'a>(&'a self, workload: &'a Workload) -> &'a Keying {
         workload.key.as_ref().unwrap_or(&self.key)
+    }
+
+    /// How much of the model its traffic needs, if the provider looks at the `wanted` marks.
+    pub fn extent(&self, wanted: MarksWanted) -> Extent {
+        let is_plain = |workload: &Workload| workload.is_plain() && self.keying(workload).fingerprint == 0.0;
+        let unmarked = wanted == MarksWanted::default();
+        match unmarked && self.gateway.is_plain() && self.workload.values().all(is_plain) {
+            true => Extent::Plain,
+            false => Extent::Full,
+        }
     }
 
     /// The segments that one of its workloads marks.
@@ -219,6 +231,19 @@ impl Workload {
     /// Whether calls follow one another in sessions that know of their earlier ones.
     fn has_sessions(&self) -> bool {
         self.chat.is_some() || self.agent.is_some()
+    }
+
+    /// Whether what it sends, and when, waits for answers.
+    pub fn waits(&self) -> bool {
+        self.has_sessions() || self.fork_tree.is_some()
+    }
+
+    /// Whether its sessions do nothing but go on.
+    fn is_plain(&self) -> bool {
+        let Self { fork_tree, volatility, reaction, .. } = self;
+        let reacts = reaction.after_miss != AfterMiss::Nothing || reaction.keep_alive.is_some();
+        let is_volatile = volatility.needs_a_conversation() || volatility.head_tokens > 0;
+        fork_tree.is_none() && !reacts && !is_volatile
     }
 
     /// Reactions that this kind of traffic cannot have.

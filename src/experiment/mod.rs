@@ -41,6 +41,7 @@ pub mod trace_log;
 pub mod sweep;
 pub mod what_if;
 pub mod lifetimes;
+pub mod same_traffic;
 pub mod play;
 pub mod shard;
 pub mod part;

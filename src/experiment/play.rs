@@ -11,13 +11,14 @@ use crate::error::{Error, Result};
 use crate::experiment::lifetimes::Lifetimes;
 use crate::experiment::metrics::Row;
 use crate::experiment::preflight::requests_per_minute;
-use crate::experiment::run::{Report, replicate_lifetimes, replicate_unwatched};
+use crate::experiment::run::{Report, replicate_lifetimes, replicate_unwatched, replicate_variants};
+use crate::experiment::same_traffic;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::sweep::{Finished, Plan, Rows};
 
 impl Plan {
-    /// Plays every cell with every seed, those that differ in a constant lifetime alone in one pass where that is
-    /// exact. `known` holds rows of an earlier, interrupted run; `done` is told of each further run with the number of its
+    /// Plays every cell with every seed, in one pass those that differ in a constant lifetime alone where that is exact,
+    /// or those whose requests are the same. `known` holds rows of an earlier, interrupted run; `done` is told of each further run with the number of its
     /// cell, and ends the sweep early by answering false.
     pub fn play(&self, known: &Finished, done: impl Fn(usize, u32, &Report) -> bool + Sync) -> Result<Rows> {
         self.play_measured(known, &Effort::begin(), done)
@@ -31,8 +32,10 @@ impl Plan {
         done: impl Fn(usize, u32, &Report) -> bool + Sync,
     ) -> Result<Rows> {
         let swept = Lifetimes::of(&self.outline);
-        let alone = || self.cells.iter().map(|cell| vec![cell.number]).collect();
-        let passes = swept.as_ref().map_or_else(alone, |swept| swept.passes(self));
+        let passes = match &swept {
+            Some(swept) => swept.passes(self),
+            None => same_traffic::passes(self),
+        };
         let seeds = self.outline.seeds;
         let mut longest_first: Vec<_> = passes.iter().collect();
         longest_first.sort_by(|a, b| self.length(b).total_cmp(&self.length(a)));
@@ -70,13 +73,14 @@ impl Plan {
 
     /// Plays some cells of one pass with one seed.
     fn play_pass(&self, swept: Option<&Lifetimes>, cells: &[usize], seed: u32) -> Result<Vec<Report>> {
-        let loaded = self.loaded(cells[0]);
-        match swept {
-            Some(swept) if cells.len() > 1 => {
+        let loaded: Vec<_> = cells.iter().map(|cell| self.loaded(*cell)).collect();
+        match (swept, &loaded[..]) {
+            (_, [loaded]) => replicate_unwatched(loaded, seed).map(|report| vec![report]),
+            (None, together) => replicate_variants(together, seed, |_, _| ()),
+            (Some(swept), together) => {
                 let lifetimes: Vec<_> = cells.iter().map(|cell| swept.lifetime(*cell)).collect();
-                replicate_lifetimes(loaded, seed, &lifetimes, |_, _| ())
+                replicate_lifetimes(together[0], seed, &lifetimes, |_, _| ())
             }
-            _ => replicate_unwatched(loaded, seed).map(|report| vec![report]),
         }
     }
 

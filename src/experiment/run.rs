@@ -8,14 +8,16 @@ use crate::experiment::coupling::{fleet, is_as_busy};
 use crate::experiment::metrics::{Metrics, Row};
 use crate::experiment::sample::{Estimated, estimate};
 use crate::experiment::scenario::{Loaded, Scenario};
+use crate::extent::Extent;
 use crate::prompt::PrefixTree;
 use crate::provider::profile::Provider;
 use crate::provider::write::MarksWanted;
 use crate::random::{Seed, digest};
-use crate::simulation::engine::{Observer, Simulation};
+use crate::simulation::engine::{self, Observer, Simulation};
 use crate::simulation::lifetimes::Lifetimes;
 use crate::simulation::outcome::Outcome;
 use crate::simulation::regime::Regime;
+use crate::simulation::variants::Variants;
 use crate::units::{SimTime, Span};
 
 /// What a replication gives beside the outcomes it showed.
@@ -92,6 +94,33 @@ pub fn replicate_lifetimes(
     Ok(counted.iter_mut().map(|parts| report(loaded, simulation.simulation(), parts)).collect())
 }
 
+/// Plays one replication of each of these scenarios, whose traffic is the
+/// [`same`](crate::experiment::same_traffic::traffic), in one pass: one report for each, and the same that
+/// [`replicate`] would give.
+///
+/// # Panics
+/// If there are none.
+pub fn replicate_variants(
+    variants: &[&Loaded],
+    replication: u32,
+    mut observe: impl FnMut(usize, &Outcome),
+) -> Result<Vec<Report>> {
+    let simulations: Vec<_> =
+        variants.iter().map(|loaded| simulation(loaded, replication)).collect::<Result<_>>()?;
+    let keyings = |loaded: &&Loaded| {
+        let client = &loaded.scenario.client;
+        client.workload.values().map(|workload| client.keying(workload).clone()).collect()
+    };
+    let mut together = Variants::new(simulations.into_iter().zip(variants.iter().map(keyings)));
+    let mut counted: Vec<_> = variants.iter().map(|loaded| metrics(loaded)).collect();
+    together.run(|number, outcome| {
+        counted[number][usize::from(outcome.group)].count(outcome);
+        observe(number, outcome);
+    })?;
+    let reports = variants.iter().zip(&mut counted);
+    Ok(reports.map(|(loaded, parts)| report(loaded, together.simulation(), parts)).collect())
+}
+
 /// Nothing counted yet: of what is simulated whole and, if there is a sample, of each of its groups.
 fn metrics(loaded: &Loaded) -> Vec<Metrics> {
     let scenario = &loaded.scenario;
@@ -140,22 +169,33 @@ fn start(loaded: &Loaded) -> Option<SimTime> {
 pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
     let scenario = &loaded.scenario;
     let seed = Seed::new(scenario.seed, u64::from(replication));
-    // A session may live on under a provider that looks at more of what it has sent.
-    let wanted = scenario.providers().map(|(_, provider)| provider.write.marks_wanted());
-    let traffic = Traffic::new(
-        &scenario.client,
-        scenario.duration,
-        wanted.fold(MarksWanted::default(), MarksWanted::and),
-        &seed,
-        &loaded.folder,
-    )?;
+    let (client, duration) = (&scenario.client, scenario.duration);
+    let traffic = Traffic::new(client, duration, marks_wanted(scenario), &seed, &loaded.folder)?;
     let traffic = match scenario.sampled() {
         Some(share) => {
             let salt = seed.session_keys(digest("sample")).next_key();
-            traffic.sampled(&scenario.client, share, salt.0)
+            traffic.sampled(client, share, salt.0)
         }
         None => traffic,
     };
+    let backends = seed.session_keys(digest("backends")).next_key();
+    Ok(Simulation::new(traffic, start(loaded), regimes(loaded), backends, scenario.attribution))
+}
+
+/// How much of the model a scenario's runs need.
+pub fn extent(loaded: &Loaded) -> Extent {
+    let scenario = &loaded.scenario;
+    engine::extent(scenario.client.extent(marks_wanted(scenario)), &regimes(loaded))
+}
+
+/// The marks that its providers look at: a session may live on under one that looks at more of what it has sent.
+fn marks_wanted(scenario: &Scenario) -> MarksWanted {
+    let wanted = scenario.providers().map(|(_, provider)| provider.write.marks_wanted());
+    wanted.fold(MarksWanted::default(), MarksWanted::and)
+}
+
+fn regimes(loaded: &Loaded) -> Vec<Regime> {
+    let scenario = &loaded.scenario;
     let regime = |(at, provider): (Span, &Provider)| {
         let mut provider = provider.clone();
         if let Some(share) = scenario.sampled() {
@@ -163,7 +203,5 @@ pub fn simulation(loaded: &Loaded, replication: u32) -> Result<Simulation> {
         }
         Regime { at, terms: loaded.terms(&provider), provider }
     };
-    let regimes = scenario.providers().map(regime).collect();
-    let backends = seed.session_keys(digest("backends")).next_key();
-    Ok(Simulation::new(traffic, start(loaded), regimes, backends, scenario.attribution))
+    scenario.providers().map(regime).collect()
 }

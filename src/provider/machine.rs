@@ -139,6 +139,11 @@ impl Machines {
         self.latency.noise(draws)
     }
 
+    /// Standard deviation of the logarithm of the noise.
+    pub fn noise_sigma(&self) -> f64 {
+        self.latency.noise_sigma
+    }
+
     /// Puts a request that arrives at `now` behind those already there.
     #[inline(always)]
     pub fn serve(

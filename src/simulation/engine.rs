@@ -76,9 +76,8 @@ impl Simulation {
         let first = &regimes[0];
         let accounts = traffic.accounts();
         let Provider { routing, write, .. } = &first.provider;
-        let is_plain = regimes.len() == 1 && first.is_plain();
         Self {
-            extent: if is_plain { traffic.extent() } else { Extent::Full },
+            extent: extent(traffic.extent(), &regimes),
             traffic,
             accounts,
             start,
@@ -379,6 +378,14 @@ impl Simulation {
             let slot = agenda.left.put((number, left));
             agenda.push(visible_at, Kind::Visible, slot);
         }
+    }
+}
+
+/// How much of the model a run needs, of whose traffic so much is known.
+pub fn extent(traffic: Extent, regimes: &[Regime]) -> Extent {
+    match regimes {
+        [only] if only.is_plain() => traffic,
+        _ => Extent::Full,
     }
 }
 

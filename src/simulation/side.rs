@@ -97,6 +97,11 @@ impl Side {
         self.provider.machines.noise(draws)
     }
 
+    /// Standard deviation of the logarithm of the noise: the noise of a request depends on nothing else of a side.
+    pub fn noise_sigma(&self) -> f64 {
+        self.provider.machines.noise_sigma()
+    }
+
     /// One request, from routing to answer.
     #[inline(always)]
     pub fn answer(&mut self, tree: &PrefixTree, request: &Request, now: SimTime) -> (Outcome, Sent, Effect) {
