@@ -99,19 +99,19 @@ pub fn replicate_lifetimes(
 /// [`replicate`] would give.
 ///
 /// # Panics
-/// If there are none.
+/// If there are none, or one needs more than [plain](Extent::Plain) runs.
 pub fn replicate_variants(
     variants: &[&Loaded],
     replication: u32,
     mut observe: impl FnMut(usize, &Outcome),
 ) -> Result<Vec<Report>> {
-    let simulations: Vec<_> =
-        variants.iter().map(|loaded| simulation(loaded, replication)).collect::<Result<_>>()?;
-    let keyings = |loaded: &&Loaded| {
+    let mut together = Variants::new(simulation(variants[0], replication)?);
+    // One after the other, so that a trace is open twice at most.
+    for loaded in &variants[1..] {
         let client = &loaded.scenario.client;
-        client.workload.values().map(|workload| client.keying(workload).clone()).collect()
-    };
-    let mut together = Variants::new(simulations.into_iter().zip(variants.iter().map(keyings)));
+        let keyings = client.workload.values().map(|workload| client.keying(workload).clone());
+        together.add(simulation(loaded, replication)?, keyings);
+    }
     let mut counted: Vec<_> = variants.iter().map(|loaded| metrics(loaded)).collect();
     together.run(|number, outcome| {
         counted[number][usize::from(outcome.group)].count(outcome);

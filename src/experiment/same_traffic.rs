@@ -36,7 +36,8 @@ pub fn traffic(loaded: &Loaded) -> Option<String> {
         (workload.key, workload.retention) = (None, None);
     }
     let head = scenario.provider.routing.hash_tokens;
-    serde_json::to_string(&(client, scenario.duration, scenario.seed, head)).ok()
+    // Not as it would be written: rates are written rounded.
+    Some(format!("{:?}", (client, scenario.duration, scenario.seed, head)))
 }
 
 /// What a user should know of how cells are played, if some are played together. (An axis over lifetimes goes before: what

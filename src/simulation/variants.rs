@@ -38,22 +38,20 @@ struct Keyed {
 }
 
 impl Variants {
-    /// Simulations of one traffic, each with the keying strategy of every workload.
-    ///
-    /// # Panics
-    /// If there are none.
-    pub fn new(mut simulations: impl Iterator<Item = (Simulation, Vec<Keying>)>) -> Self {
-        let (mut simulation, _) = simulations.next().expect("there is one at least");
-        let keyed = |keying| Keyed { keying, assigned: 0 };
-        let add = |(other, keyings): (Simulation, Vec<Keying>)| {
-            debug_assert_eq!([simulation.extent(), other.extent()], [Extent::Plain; 2]);
-            let Simulation { sides, .. } = &mut simulation;
-            let shares_noise = sides.first.noise_sigma() == other.sides.first.noise_sigma();
-            sides.others.push(other.sides.first);
-            Other { keyed: keyings.into_iter().map(keyed).collect(), shares_noise }
-        };
-        let others = simulations.map(add).collect();
-        Self { simulation, others }
+    /// `simulation` alone; others are added.
+    pub fn new(simulation: Simulation) -> Self {
+        assert_eq!(simulation.extent(), Extent::Plain, "no answer may decide what is sent");
+        Self { simulation, others: Vec::new() }
+    }
+
+    /// Adds the provider of `other`, a simulation of the same traffic, with the keying strategy of every workload.
+    pub fn add(&mut self, other: Simulation, keyings: impl Iterator<Item = Keying>) {
+        assert_eq!(other.extent(), Extent::Plain, "no answer may decide what is sent");
+        let Self { simulation: Simulation { sides, .. }, others } = self;
+        let shares_noise = sides.first.noise_sigma() == other.sides.first.noise_sigma();
+        sides.others.push(other.sides.first);
+        let keyed = keyings.map(|keying| Keyed { keying, assigned: 0 }).collect();
+        others.push(Other { keyed, shares_noise });
     }
 
     /// Runs to the end of the traffic and shows every outcome, in the order of arrival, of each variant by its number.
@@ -86,6 +84,7 @@ fn arrive(
     let seen = response(&request, &first);
     // What its session's last response came by is known of the first side alone.
     request.likely = None;
+    debug_assert!(!request.known, "single calls and traces know of no routing key");
     for (number, Other { keyed, shares_noise }) in (1..).zip(others) {
         let Keyed { keying, assigned } = &mut keyed[request.workload as usize];
         request.key = simulation.traffic.key_under(keying, session, &request, assigned);
