@@ -135,7 +135,9 @@ pub fn said(plan: &Plan) -> Option<String> {
         swept_policy(path)?;
         let is_drawn = |value| constant_lifetime(value).is_none();
         outline.values_of(axis).iter().any(is_drawn).then(|| {
-            format!("{path}: computed one by one; only lifetimes that are constant have a pass of their own")
+            format!(
+                "{path}: computed one by one; lifetimes that are drawn for each request have no common pass"
+            )
         })
     })
 }
