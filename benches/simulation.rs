@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use cachecast::error::Result;
 use cachecast::experiment::lifetimes::Lifetimes;
 use cachecast::experiment::metrics::{COLUMNS, Row};
 use cachecast::experiment::run::{
@@ -471,7 +472,7 @@ provider.profile = "openai-classic"
 
 /// How much longer runs take one by one than `together`, which must say the same; in turn, so that the speed of the machine
 /// cancels.
-fn alone_against(loaded: &[&Loaded], together: impl Fn() -> cachecast::error::Result<Vec<Report>>) -> f64 {
+fn alone_against(loaded: &[&Loaded], together: impl Fn() -> Result<Vec<Report>>) -> f64 {
     let mut least = [Duration::MAX; 2];
     for _ in 0..3 {
         let start = thread_time();

@@ -9,8 +9,9 @@ use cachecast::experiment::run::{replicate, simulation};
 use cachecast::experiment::scenario::{Change, Loaded};
 use cachecast::extent::Extent;
 use cachecast::simulation::outcome::Outcome;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use drawn::{dice, draw};
+
+mod drawn;
 
 const TRAFFIC: [&str; 3] = [
     r#"
@@ -135,27 +136,6 @@ const TREES_ONLY: &[(&str, &[&str])] = &[
     ("client.workload.w.fork_tree.root_call", &["true", "false"]),
     ("client.workload.w.fork_tree.merge", &["true", "false"]),
 ];
-
-/// Numbers below others.
-fn dice(seed: u64) -> impl FnMut(usize) -> usize {
-    let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    move |n| (dice.next_u64() % n as u64) as usize
-}
-
-/// A value for each of these paths.
-fn draw<'a>(
-    paths: impl Iterator<Item = &'a (&'static str, &'static [&'static str])>,
-    below: &mut impl FnMut(usize) -> usize,
-) -> Vec<String> {
-    let mut drawn = Vec::new();
-    for (path, values) in paths {
-        let value = if below(2) == 0 { values[0] } else { values[below(values.len())] };
-        if !value.is_empty() {
-            drawn.push(format!("{path}={value}"));
-        }
-    }
-    drawn
-}
 
 /// A scenario, and what was drawn for it.
 fn scenario(seed: u64) -> (Loaded, Vec<String>) {

@@ -1,14 +1,15 @@
 //! Every constant lifetime in one pass: request by request and number by number what separate runs give, wherever
 //! that is said to be exact; and a reason wherever it is not.
 
-use std::path::Path;
-
 use cachecast::experiment::lifetimes::{Lifetimes, obstacle, said};
 use cachecast::experiment::run::{replicate, replicate_lifetimes};
-use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::experiment::scenario::Change;
 use cachecast::experiment::sweep::{Finished, Plan};
 use cachecast::simulation::outcome::Outcome;
 use cachecast::units::Span;
+use loading::load;
+
+mod loading;
 
 /// Lifetimes of every order, two of them the same.
 const LIFETIMES: [&str; 20] = [
@@ -139,14 +140,6 @@ lifetime = { constant = "1h" }
 [provider.models."gpt-5.2"]
 retention = ["constant"]
 "#;
-
-/// A scenario with other values at some paths: `path=value`, parted by blanks.
-fn load(text: &str, changes: &str) -> Loaded {
-    let changes: Vec<_> = changes.split_whitespace().map(|change| Change::parse(change).unwrap()).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Loaded::from_text("lifetimes", "lifetimes.toml", text, folder, &changes)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
 
 fn lifetimes() -> Vec<Span> {
     LIFETIMES.iter().map(|lifetime| lifetime.parse().unwrap()).collect()

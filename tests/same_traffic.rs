@@ -2,16 +2,21 @@
 //! runs of their own wherever requests are not the same.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Mutex;
 
 use cachecast::experiment::run::{replicate, replicate_variants};
 use cachecast::experiment::same_traffic::{passes, said, traffic};
-use cachecast::experiment::scenario::{Change, Loaded};
+use cachecast::experiment::scenario::Loaded;
 use cachecast::experiment::sweep::{Finished, Plan};
 use cachecast::simulation::outcome::Outcome;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use drawn::{dice, draw};
+use loading::load;
+
+mod drawn;
+mod loading;
+
+/// A path, and values that it may have.
+type Values = (&'static str, &'static [&'static str]);
 
 /// Callers of two prefixes, the second ones with keys of their own.
 const CALLS: &str = r#"
@@ -44,12 +49,21 @@ time_unit = "ms"
 profile = "openai-classic"
 "#;
 
-/// What the variants of one traffic may differ in.
-const VARIED: &[(&str, &[&str])] = &[
+/// What is sent, and how its variants may be keyed; only a trace has recorded keys.
+const CALLS_AND_KEYS: (&str, Values) = (
+    CALLS,
+    ("client.key.strategy", &["buckets", "per_session", "constant", "per_user", "per_call", "none", "label"]),
+);
+const TRACE_AND_KEYS: (&str, Values) = (
+    TRACE,
     (
         "client.key.strategy",
-        &["buckets", "per_session", "constant", "per_user", "per_call", "none", "label", "recorded"],
+        &["buckets", "recorded", "per_session", "constant", "per_user", "per_call", "none", "label"],
     ),
+);
+
+/// What else the variants of one traffic may differ in.
+const VARIED: &[Values] = &[
     ("client.key.buckets", &["1", "2", "3", "8", "100"]),
     ("client.key.assign", &["round_robin", "session", "random", "user"]),
     ("client.retention", &["in_memory", "24h"]),
@@ -70,18 +84,8 @@ const VARIED: &[(&str, &[&str])] = &[
     ("provider.latency.noise_sigma", &["0.4", "0.0", "0.2"]),
 ];
 
-fn load(text: &str, changes: &[String]) -> Loaded {
-    let changes: Vec<_> = changes.iter().map(|change| Change::parse(change).unwrap()).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Loaded::from_text("same", "same.toml", text, folder, &changes).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn load_with(text: &str, changes: &str) -> Loaded {
-    load(text, &changes.split_whitespace().map(String::from).collect::<Vec<_>>())
-}
-
-/// Plays variants of one traffic together and alone; all outcomes and all rows must agree. How many outcomes there were.
-fn agree(variants: &[(Loaded, Vec<String>)]) -> usize {
+/// Plays variants of one traffic together and alone; all outcomes and all rows must agree.
+fn agree(variants: &[(Loaded, Vec<String>)]) {
     let show = |outcome: &Outcome| format!("{outcome:?}");
     let mut together = vec![Vec::new(); variants.len()];
     let loaded: Vec<_> = variants.iter().map(|(loaded, _)| loaded).collect();
@@ -97,26 +101,17 @@ fn agree(variants: &[(Loaded, Vec<String>)]) -> usize {
         assert!(alone.len() > 100, "{} requests are no test", alone.len());
         assert_eq!((&report.row, &report.skipped), (&own.row, &own.skipped), "{drawn:?}");
     }
-    together.iter().map(Vec::len).sum()
 }
 
 #[test]
 fn variants_of_any_kind_are_what_separate_runs_give() {
     let mut rows = BTreeSet::new();
     for seed in 0..60 {
-        let mut dice = ChaCha8Rng::seed_from_u64(seed);
-        let mut below = |n: usize| (dice.next_u64() % n as u64) as usize;
-        let text = [CALLS, TRACE][below(3) / 2];
+        let mut below = dice(seed);
+        let (text, strategies) = [CALLS_AND_KEYS, TRACE_AND_KEYS][below(3) / 2];
         let mut variant = || {
-            let mut drawn = Vec::new();
-            for (path, values) in VARIED {
-                let value = if below(2) == 0 { values[0] } else { values[below(values.len())] };
-                // Only a trace has recorded keys.
-                if value != "recorded" || text == TRACE {
-                    drawn.push(format!("{path}={value}"));
-                }
-            }
-            (load(text, &drawn), drawn)
+            let drawn = draw([strategies].iter().chain(VARIED), &mut below);
+            (load(text, &drawn.join(" ")), drawn)
         };
         let variants: Vec<_> = (0..4).map(|_| variant()).collect();
         let same: BTreeSet<_> = variants.iter().map(|(loaded, _)| traffic(loaded)).collect();
@@ -132,12 +127,12 @@ fn variants_of_any_kind_are_what_separate_runs_give() {
 
 #[test]
 fn traffic_is_the_same_only_where_nothing_that_becomes_of_it_decides_what_is_sent() {
-    let base = traffic(&load_with(CALLS, ""));
+    let base = traffic(&load(CALLS, ""));
     assert!(base.is_some());
     for same in
         ["client.key.strategy=constant", "client.workload.few.key.buckets=9", "provider.routing.rule=pool"]
     {
-        assert_eq!(traffic(&load_with(CALLS, same)), base, "{same}");
+        assert_eq!(traffic(&load(CALLS, same)), base, "{same}");
     }
     for another in [
         "client.workload.few.arrivals.rate=4/min",
@@ -147,7 +142,7 @@ fn traffic_is_the_same_only_where_nothing_that_becomes_of_it_decides_what_is_sen
         "seed=2",
         "provider.routing.hash_tokens=3000",
     ] {
-        let other = traffic(&load_with(CALLS, another));
+        let other = traffic(&load(CALLS, another));
         assert!(other.is_some() && other != base, "{another}");
     }
     for alone in [
@@ -160,10 +155,10 @@ fn traffic_is_the_same_only_where_nothing_that_becomes_of_it_decides_what_is_sen
         "provider.routing.explore=0.1",
         "provider.failures.foreground=0.1",
     ] {
-        assert_eq!(traffic(&load_with(CALLS, alone)), None, "{alone}");
+        assert_eq!(traffic(&load(CALLS, alone)), None, "{alone}");
     }
     let regime = format!("{CALLS}\n[[regime]]\nat = \"10m\"\nprovider = {{ write = {{ lag = \"1s\" }} }}");
-    assert_eq!(traffic(&load_with(&regime, "")), None);
+    assert_eq!(traffic(&load(&regime, "")), None);
     let kind =
         r#"shared_prefix = { prefix_tokens = 2000, tail_tokens = "uniform(10..3000)", output_tokens = 200 }"#;
     let chat = CALLS.replace(
@@ -171,7 +166,7 @@ fn traffic_is_the_same_only_where_nothing_that_becomes_of_it_decides_what_is_sen
         r#"chat = { prefix_tokens = 2000, turns = 3, user_tokens = 90, output_tokens = 200, think = "9s" }"#,
     );
     assert_ne!(chat, CALLS);
-    assert_eq!(traffic(&load_with(&chat, "")), None, "a chat waits for its answers");
+    assert_eq!(traffic(&load(&chat, "")), None, "a chat waits for its answers");
 }
 
 /// Ten cardinalities under two rates of arrival and three rules of writing, one of which needs runs of its own.
@@ -189,8 +184,7 @@ fn swept() -> Plan {
         path = "client.key.buckets"
         values = [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
     "#;
-    Plan::new(&load_with(&format!("{CALLS}\n{axes}"), "client.key.strategy=buckets seeds=2 duration=10m"))
-        .unwrap()
+    Plan::new(&load(&format!("{CALLS}\n{axes}"), "client.key.strategy=buckets seeds=2 duration=10m")).unwrap()
 }
 
 #[test]

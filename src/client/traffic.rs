@@ -210,6 +210,11 @@ impl Traffic {
         request
     }
 
+    /// The keying strategy of each workload.
+    pub fn keyings(&self) -> impl Iterator<Item = &Keying> {
+        self.sources.iter().map(|source| &source.keying)
+    }
+
     /// The key that a request of a plain run would have under another keying strategy; `assigned` counts the requests of
     /// its workload that were assigned in turn.
     #[inline(always)]

@@ -4,8 +4,8 @@
 //! whether it can be sampled; [`run`] plays one replication into one row of [`metrics`], with the intervals of
 //! [`statistics`], or of a [`sample`], and its requests one by one into a log of [`requests`], or into a trace
 //! ([`trace_log`]; [`convert`] makes one of another); a [`sweep`] is cells x seeds, which [`play`] plays, many [`lifetimes`]
-//! in one pass, or cells of the [`same_traffic`]; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of a [`folder`], written as
-//! [`results`] are. A [`shard`] of it writes a [`part`] into a [`part_file`], and [`merge`] puts parts together in a
+//! in one pass, or cells of the [`same_traffic`]; [`unknown_lifetime`] averages over these; the answers go into [`tables`] of
+//! a [`folder`], written as [`results`] are. A [`shard`] of it writes a [`part`] into a [`part_file`], and [`merge`] puts parts together in a
 //! [`spool`]; longer questions get their runs from a [`desk`]. A [`schema`] tells editors what a file may hold, and [`init`]
 //! writes one to start from. [`recommend`] asks what a client should do: [`choices`] from a [`grid`] are judged by an
 //! [`objective`] in a [`race`], under an [`ensemble`] of plausible providers; [`sensitivity`] asks which unknown of the

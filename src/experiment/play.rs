@@ -18,8 +18,8 @@ use crate::experiment::sweep::{Finished, Plan, Rows};
 
 impl Plan {
     /// Plays every cell with every seed, in one pass those that differ in a constant lifetime alone where that is exact,
-    /// or those whose requests are the same. `known` holds rows of an earlier, interrupted run; `done` is told of each further run with the number of its
-    /// cell, and ends the sweep early by answering false.
+    /// or those whose requests are the same. `known` holds rows of an earlier, interrupted run; `done` is told of each
+    /// further run with the number of its cell, and ends the sweep early by answering false.
     pub fn play(&self, known: &Finished, done: impl Fn(usize, u32, &Report) -> bool + Sync) -> Result<Rows> {
         self.play_measured(known, &Effort::begin(), done)
     }

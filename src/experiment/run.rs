@@ -108,9 +108,7 @@ pub fn replicate_variants(
     let mut together = Variants::new(simulation(variants[0], replication)?);
     // One after the other, so that a trace is open twice at most.
     for loaded in &variants[1..] {
-        let client = &loaded.scenario.client;
-        let keyings = client.workload.values().map(|workload| client.keying(workload).clone());
-        together.add(simulation(loaded, replication)?, keyings);
+        together.add(simulation(loaded, replication)?);
     }
     let mut counted: Vec<_> = variants.iter().map(|loaded| metrics(loaded)).collect();
     together.run(|number, outcome| {

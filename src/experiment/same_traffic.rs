@@ -20,10 +20,9 @@ const JOBS_FOR_EACH_CORE: usize = 4;
 /// scenarios for which that is equal send the same requests with the same seed, but for their keys.
 pub fn traffic(loaded: &Loaded) -> Option<String> {
     let scenario = &loaded.scenario;
-    let waits = |workload: &Workload| workload.waits();
-    // What a log says instead of a file is not written down in a scenario.
+    // The requests of a log in place of a file would all be part of the key; sweeps play none.
     let is_logged = |workload: &Workload| workload.trace.as_ref().is_some_and(|trace| trace.logged.is_some());
-    if scenario.client.workload.values().any(|workload| waits(workload) || is_logged(workload)) {
+    if scenario.client.workload.values().any(|workload| workload.waits() || is_logged(workload)) {
         return None;
     }
     // A sample goes by keys.

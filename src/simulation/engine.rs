@@ -21,7 +21,7 @@ use crate::simulation::regime::{Provided, Regime};
 use crate::simulation::side::{Left, Sent, Side, Sides};
 use crate::units::SimTime;
 
-/// One run: traffic on one side, a provider on the other.
+/// One run: traffic on one side, a provider on the other, or several of them.
 pub struct Simulation {
     extent: Extent,
     pub(super) traffic: Traffic,

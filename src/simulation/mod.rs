@@ -1,8 +1,9 @@
 //! The corridor between client and provider: one event queue, one clock, one outcome for each request.
 //!
 //! Reading order: an [`outcome`] is what happened to one request, [`attribution`] why its uncached tokens were
-//! uncached, the [`agenda`] what comes next, a [`regime`] a provider, `side` a request at its side, and [`engine`] the loop that makes it happen;
-//! [`lifetimes`] is the same loop under many lifetimes at once, [`variants`] with the same requests at many sides.
+//! uncached, the [`agenda`] what comes next, a [`regime`] a provider, `side` a request at its side, and [`engine`] the loop
+//! that makes it happen; [`lifetimes`] is the same loop under many lifetimes at once, [`variants`] with the same requests at
+//! many sides.
 
 pub mod outcome;
 mod reached;

@@ -1,4 +1,4 @@
-//! The provider's side of a run: under one regime, and then perhaps another.
+//! A provider under one regime, and then perhaps another.
 
 use crate::client::request::Request;
 use crate::extent::Extent;
@@ -48,7 +48,7 @@ impl Regime {
     }
 }
 
-/// The provider's side of a run, under one regime.
+/// A provider under one regime, with its machines and stores.
 pub(super) struct Provided {
     pub(super) terms: Vec<Terms>,
     routing: Routing,

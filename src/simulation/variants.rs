@@ -44,13 +44,14 @@ impl Variants {
         Self { simulation, others: Vec::new() }
     }
 
-    /// Adds the provider of `other`, a simulation of the same traffic, with the keying strategy of every workload.
-    pub fn add(&mut self, other: Simulation, keyings: impl Iterator<Item = Keying>) {
+    /// Adds the provider of `other`, a simulation of the same traffic, and the keys that it gives to requests.
+    pub fn add(&mut self, other: Simulation) {
         assert_eq!(other.extent(), Extent::Plain, "no answer may decide what is sent");
         let Self { simulation: Simulation { sides, .. }, others } = self;
         let shares_noise = sides.first.noise_sigma() == other.sides.first.noise_sigma();
+        let keyed = |keying: &Keying| Keyed { keying: keying.clone(), assigned: 0 };
+        let keyed = other.traffic.keyings().map(keyed).collect();
         sides.others.push(other.sides.first);
-        let keyed = keyings.map(|keying| Keyed { keying, assigned: 0 }).collect();
         others.push(Other { keyed, shares_noise });
     }
 
