@@ -283,12 +283,14 @@ impl Conversation {
         let heads: Tokens = heads.iter().map(|head| head.tokens()).sum();
         let first = wanted.first.min(histories.len());
         let latest = histories.len().saturating_sub(wanted.latest).max(first);
+        let mut of_histories = SmallVec::from_slice(&histories[..first]);
+        of_histories.extend_from_slice(&histories[latest..]);
         SegmentEnds {
             developer: (prefix_tokens > 0).then_some(heads + prefix_tokens),
             context: context.filter(|end| *end <= history),
-            histories: histories[..first].iter().chain(&histories[latest..]).copied().collect(),
+            histories: of_histories,
             status: (*status > 0).then_some(history + status),
-            messages: messages.depths(history + status).collect(),
+            messages: messages.depths(history + status),
         }
     }
 
@@ -447,10 +449,12 @@ impl Conversation {
 
 impl Messages {
     /// Depths in a prompt whose turn begins at `turn_start`.
-    fn depths(&self, turn_start: Tokens) -> impl Iterator<Item = Tokens> {
-        let before = self.ends[..self.of_this_turn].iter().map(|end| end.kept);
-        let since = self.ends[self.of_this_turn..].iter().map(move |end| turn_start + end.in_turn);
-        before.chain(since)
+    fn depths(&self, turn_start: Tokens) -> SmallVec<[Tokens; 4]> {
+        let (before, since) = self.ends.split_at(self.of_this_turn);
+        let mut depths = SmallVec::with_capacity(self.ends.len());
+        depths.extend(before.iter().map(|end| end.kept));
+        depths.extend(since.iter().map(|end| turn_start + end.in_turn));
+        depths
     }
 
     fn forget_all_but(&mut self, latest: usize) {

@@ -115,17 +115,24 @@ impl SegmentEnds {
     /// The marks of a prompt, shallowest first.
     pub fn marks(&self, marked: &[Breakpoint]) -> Marks {
         let with = |kind| move |depth: Tokens| Mark { depth, kind };
+        let is_somewhere = |mark: &Mark| mark.depth > 0;
         let developer = self.developer.map(with(MarkKind::Developer));
         let messages = self.messages.iter().copied().map(with(MarkKind::Message));
         let explicit = marked.iter().flat_map(|at| self.of(*at)).map(with(MarkKind::Explicit));
-        let mut marks: Marks =
-            developer.into_iter().chain(messages).chain(explicit).filter(|mark| mark.depth > 0).collect();
-        marks.sort_by_key(|mark| mark.depth);
-        // Two marked segments that end at one place are one mark.
-        let is_again = |mark: &mut Mark, before: &mut Mark| {
-            mark.depth == before.depth && mark.kind == MarkKind::Explicit && before.kind == mark.kind
-        };
-        marks.dedup_by(is_again);
+        // Room at once for as many as there can be.
+        let mut marks = Marks::with_capacity(1 + self.messages.len() + marked.len() + self.histories.len());
+        marks.extend(developer.filter(is_somewhere));
+        marks.extend(messages.filter(is_somewhere));
+        marks.extend(explicit.filter(is_somewhere));
+        if !marks.is_sorted_by_key(|mark| mark.depth) {
+            marks.sort_by_key(|mark| mark.depth);
+        }
+        if !marked.is_empty() {
+            // Two marked segments that end at one place are one mark.
+            marks.dedup_by(|mark, before| {
+                mark.depth == before.depth && mark.kind == MarkKind::Explicit && before.kind == mark.kind
+            });
+        }
         marks
     }
 

@@ -303,16 +303,15 @@ impl Store {
         now: SimTime,
         expiry: SimTime,
     ) {
-        let alive = self.read(tree, scope, at, &Readable::Everywhere, now).min(read);
-        let path = tree.path(at).filter(|step| step.start < alive);
         if self.covers {
+            let alive = self.read(tree, scope, at, &Readable::Everywhere, now).min(read);
             // Everything down to `alive` is alive: renewing it is writing it again.
-            if let Some(PathStep { edge, .. }) = { path }.next() {
+            if let Some(PathStep { edge, .. }) = tree.path(at).find(|step| step.start < alive) {
                 self.write(tree, scope, Cursor { edge, depth: alive }, now, expiry);
             }
             return;
         }
-        for PathStep { edge, leave, .. } in path {
+        for PathStep { edge, leave, .. } in tree.path(at).filter(|step| step.start < read) {
             let mut notes = self.notes.take();
             for step in self.steps_mut(scope, edge).into_iter().flatten() {
                 if step.depth <= leave.min(read) && step.expiry() >= now {

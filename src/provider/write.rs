@@ -350,7 +350,12 @@ impl Write {
                 let messages = messages.take(looked_back + 1).map(|mark| mark.depth);
                 let first = marks.iter().filter(|mark| mark.kind == MarkKind::Explicit);
                 let first = first.take(self.first_marks as usize).map(|mark| mark.depth);
-                Readable::At(own.chain(messages).chain(first).collect())
+                // Room at once for most of what there can be.
+                let mut depths = SmallVec::with_capacity(marks.len() + 2);
+                depths.extend(own);
+                depths.extend(messages);
+                depths.extend(first);
+                Readable::At(depths)
             }
         }
     }
