@@ -81,18 +81,6 @@ impl Case {
         Played { nanoseconds, row: report.expect("generated traffic cannot fail").row }
     }
 
-    /// The fastest of several runs, which all say the same.
-    fn fastest(&self, runs: u32) -> Played {
-        let mut best = self.play();
-        for _ in 1..runs {
-            let next = self.play();
-            assert_eq!(best.row, next.row);
-            best.nanoseconds = best.nanoseconds.min(next.nanoseconds);
-        }
-        check(&best.row);
-        best
-    }
-
     fn with(&self, name: &str, toml: &str) -> Self {
         Self { name: name.into(), toml: format!("{}{toml}", self.toml), aim: None, ..self.clone() }
     }
@@ -101,6 +89,24 @@ impl Case {
 fn thread_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// The fastest of several runs of each of these cases, which all say the same. Whatever is compared runs in turn, so that the
+/// speed of the machine, which comes and goes, cancels; `between` runs before each turn.
+fn fastest<const N: usize>(cases: [&Case; N], runs: u32, mut between: impl FnMut()) -> [Played; N] {
+    let mut turn = || {
+        between();
+        cases.map(Case::play)
+    };
+    let mut best = turn();
+    for _ in 1..runs {
+        for (best, next) in best.iter_mut().zip(turn()) {
+            assert_eq!(best.row, next.row);
+            best.nanoseconds = best.nanoseconds.min(next.nanoseconds);
+        }
+    }
+    best.iter().for_each(|played| check(&played.row));
+    best
 }
 
 fn get(row: &Row, name: &str) -> f64 {
@@ -264,17 +270,21 @@ fn by_turn(toml: &str) -> [f64; 2] {
     least
 }
 
-fn print(case: &Case, played: &Played, bare: f64) {
-    let Played { nanoseconds, row } = played;
+/// Plays a case and the bare loop beside it, in turn, and prints what they cost.
+fn report_case(case: &Case) {
+    let Case { live, machines, .. } = *case;
+    let (requests, mut bare) = ((25 * live).clamp(1_000_000, 20_000_000), f64::MAX);
+    let runs = if live > 100_000 { 2 } else { 5 };
+    let [Played { nanoseconds, row }] =
+        fastest([case], runs, || bare = bare.min(bare_loop(live, machines, requests)));
     let aim = case.aim.map_or(String::new(), |aim| format!("  (aim {aim})"));
     println!(
-        "{:<46} {:>10} {nanoseconds:>7.0} {:>6.1} {:>7.2} {:>8.4} {:>17}{aim}",
+        "{:<46} {live:>10} {bare:>6.1} {nanoseconds:>7.0} {:>6.1} {:>7.2} {:>8.4} {:>17}{aim}",
         case.name,
-        case.live,
         nanoseconds / bare,
         1e3 / nanoseconds,
-        get(row, "token_hit_ratio"),
-        get(row, "cached_tokens")
+        get(&row, "token_hit_ratio"),
+        get(&row, "cached_tokens")
     );
 }
 
@@ -327,8 +337,8 @@ fn report(_: &mut Criterion) {
     }
     let all = asked == "all";
     println!(
-        "\n{:<46} {:>10} {:>7} {:>6} {:>7} {:>8} {:>17}",
-        "case", "live", "ns", "/bare", "M/s", "hits", "cached tokens"
+        "\n{:<46} {:>10} {:>6} {:>7} {:>6} {:>7} {:>8} {:>17}",
+        "case", "live", "bare", "ns", "/bare", "M/s", "hits", "cached tokens"
     );
     report_rows(all);
     report_attribution(all);
@@ -366,19 +376,7 @@ fn report_rows(all: bool) {
         cases.push(aim(chat("closed loop: chat", 1_000_000, 3_200, "54s", ""), 300));
         cases.push(chat("open loop: chat", 10_000_000, 4_096, "60s", AT_ONCE));
     }
-    let mut bare: Option<(u64, u64, f64)> = None;
-    for case in &cases {
-        let (live, machines) = (case.live, case.machines);
-        let known = bare.filter(|known| (known.0, known.1) == (live, machines));
-        let (.., floor) = known.unwrap_or_else(|| {
-            let requests = (25 * live).clamp(1_000_000, 20_000_000);
-            let least = (0..5).map(|_| bare_loop(live, machines, requests)).fold(f64::MAX, f64::min);
-            println!("{:<46} {live:>10} {least:>7.1}", "bare loop");
-            (live, machines, least)
-        });
-        bare = Some((live, machines, floor));
-        print(case, &case.fastest(if live > 100_000 { 1 } else { 3 }), floor);
-    }
+    cases.iter().for_each(report_case);
 }
 
 /// Attribution on against off.
@@ -387,7 +385,8 @@ fn report_attribution(all: bool) {
         let off = chat("off", live, 64, "60s", AT_ONCE);
         let mut on = off.clone();
         on.toml = on.toml.replace("attribution = false", "attribution = true");
-        let [off, on] = [off, on].map(|case| case.fastest(if live > 100_000 { 1 } else { 3 }).nanoseconds);
+        let runs = if live > 100_000 { 2 } else { 5 };
+        let [off, on] = fastest([&off, &on], runs, || ()).map(|played| played.nanoseconds);
         let aim = if live > 100_000 { 1.7 } else { 1.4 };
         println!("attribution on / off at {live} live: {:.2}  (aim {aim})", on / off);
     }
@@ -401,14 +400,8 @@ fn report_independence() {
         case
     };
     let [short, long] = [prefix(1_024), prefix(1_000_000)];
-    let mut least = [f64::MAX; 2];
-    for _ in 0..5 {
-        // In turn, so that the speed of the machine cancels.
-        for (least, case) in least.iter_mut().zip([&short, &long]) {
-            *least = least.min(case.play().nanoseconds);
-        }
-    }
-    println!("1,000,000-token prompts / 1,000-token prompts: {:.3}  (aim 1.05)", least[1] / least[0]);
+    let [short, long] = fastest([&short, &long], 10, || ()).map(|played| played.nanoseconds);
+    println!("1,000,000-token prompts / 1,000-token prompts: {:.3}  (aim 1.05)", long / short);
     for (name, toml, aim) in [
         ("without overflow", "provider.routing.overflow = \"none\"\n", 1.1),
         ("with overflow", "provider.routing.limit_rpm = 15\n", 1.3),
