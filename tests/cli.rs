@@ -807,6 +807,22 @@ fn spelled(time: impl Fn(u64) -> String, blocks: impl Fn(&[u64]) -> String) -> S
 }
 
 #[test]
+fn a_replay_says_how_dense_its_trace_is_and_doubts_what_cannot_be() {
+    let line = |time: u64| {
+        format!("{{\"timestamp\":{time},\"input_length\":100,\"output_length\":1,\"hash_ids\":[1]}}\n")
+    };
+    let case = Case::new().file("t.jsonl", [0, 1_000, 2_000].map(line).concat());
+    let pace = |unit| {
+        let said = case.run(&replay(unit, &[])).stderr;
+        said.lines().last().expect("something is said").to_string()
+    };
+    assert_eq!(pace("ms"), "t.jsonl: 3 requests in 2.0 s, 90 a minute");
+    assert_eq!(pace("s"), "t.jsonl: 3 requests in 33 min, one every 11 min");
+    let doubted = "t.jsonl: 3 requests in 2000 ns, 90000000 a minute: is its unit of time right?";
+    assert_eq!(pace("ns"), format!("warning: {doubted}"));
+}
+
+#[test]
 fn every_spelling_of_a_trace_gives_the_same_cached_tokens() {
     let hash_ids = |ids: &[u64]| format!("\"hash_ids\": {ids:?}");
     let runs = |ids: &[u64]| match ids {

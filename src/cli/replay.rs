@@ -1,5 +1,6 @@
 //! `cachecast replay`: a recorded trace against a provider.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,11 +10,13 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use rustc_hash::FxHashMap;
 
 use crate::cli::logged::{Logged, contracts};
+use crate::cli::output::talk;
 use crate::cli::report::{ReportedInto, write_variants};
 use crate::cli::run::{Logs, play, print_table, skipped_words};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
+use crate::experiment::metrics::Row;
 use crate::experiment::preflight;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::sweep::{Outline, Rows};
@@ -61,6 +64,28 @@ pub struct Replay {
     common: Common,
 }
 
+/// Requests a minute of traces that somebody really recorded: one a day, and a hundred thousand a second.
+const PLAUSIBLE_RPM: RangeInclusive<f64> = 1.0 / 1_440.0..=6e6;
+
+/// So many requests at so many a minute, as a person says it.
+fn pace(requests: f64, rpm: f64) -> String {
+    let gap = 60.0 / rpm;
+    let rate = if rpm < 1.0 { format!("one every {}", time(gap)) } else { format!("{rpm:.0} a minute") };
+    format!("{requests} requests in {}, {rate}", time(requests * gap))
+}
+
+fn time(seconds: f64) -> String {
+    let (time, unit) = match seconds {
+        0.0..100e-6 => (seconds * 1e9, "ns"),
+        0.0..0.1 => (seconds * 1e3, "ms"),
+        0.0..100.0 => (seconds, "s"),
+        0.0..6e3 => (seconds / 60.0, "min"),
+        0.0..360e3 => (seconds / 3.6e3, "h"),
+        _ => (seconds / 86.4e3, "days"),
+    };
+    if time < 10.0 { format!("{time:.1} {unit}") } else { format!("{time:.0} {unit}") }
+}
+
 impl Replay {
     pub(super) fn answer(&self) -> Result<()> {
         let what_ifs: Vec<_> = self.what_ifs.iter().map(|text| WhatIf::parse(text)).collect::<Result<_>>()?;
@@ -92,7 +117,10 @@ impl Replay {
             self.common.warn(&skipped_words(&report.skipped));
             match report.row.get("requests") {
                 Some(0.0) => Err(Error::input(&self.trace, "no request of this trace is counted")),
-                _ => Ok(()),
+                _ => {
+                    self.say_pace(&report.row);
+                    Ok(())
+                }
             }
         })?;
         if what_ifs.is_empty() {
@@ -104,6 +132,25 @@ impl Replay {
             return self.report(&[actual]);
         }
         self.say(LogKind::Trace, None, actual, what_ifs, others)
+    }
+
+    /// Says how long the trace takes and how dense it is: a wrong unit of time is seen there and nowhere else.
+    fn say_pace(&self, row: &Row) {
+        let [Some(requests), Some(keys), Some(of_key)] =
+            ["requests", "keys", "key_rpm_mean"].map(|name| row.get(name))
+        else {
+            return;
+        };
+        let rate = keys * of_key;
+        // All that happens at one moment has no pace.
+        if rate.is_finite() && rate > 0.0 {
+            let pace = format!("{}: {}", self.trace, pace(requests, rate));
+            if !PLAUSIBLE_RPM.contains(&rate) {
+                self.common.warn(&[format!("{pace}: is its unit of time right?")]);
+            } else if !self.common.quiet {
+                talk(&pace);
+            }
+        }
     }
 
     /// What the lines of the trace say of their sessions.
