@@ -91,8 +91,8 @@ fn thread_time() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
-/// The fastest of several runs of each of these cases, which all say the same. Whatever is compared runs in turn, so that the
-/// speed of the machine, which comes and goes, cancels; `between` runs before each turn.
+/// The fastest of several runs of each of these cases, which all say the same. What is compared runs in turn, so that a
+/// machine whose speed comes and goes favours none; `between` runs before each turn.
 fn fastest<const N: usize>(cases: [&Case; N], runs: u32, mut between: impl FnMut()) -> [Played; N] {
     let mut turn = || {
         between();

@@ -808,18 +808,43 @@ fn spelled(time: impl Fn(u64) -> String, blocks: impl Fn(&[u64]) -> String) -> S
 
 #[test]
 fn a_replay_says_how_dense_its_trace_is_and_doubts_what_cannot_be() {
-    let line = |time: u64| {
-        format!("{{\"timestamp\":{time},\"input_length\":100,\"output_length\":1,\"hash_ids\":[1]}}\n")
+    let line = |number: u64| {
+        let time = number * 1_000;
+        format!(
+            "{{\"timestamp\":{time},\"input_length\":100,\"output_length\":1,\"hash_ids\":[1],\"key\":\"{number}\"}}\n"
+        )
     };
-    let case = Case::new().file("t.jsonl", [0, 1_000, 2_000].map(line).concat());
+    // A key for each line: what is said of the trace must not follow from its keys.
+    let case = Case::new().file("t.jsonl", (0..=1_800).map(line).collect::<String>());
     let pace = |unit| {
         let said = case.run(&replay(unit, &[])).stderr;
         said.lines().last().expect("something is said").to_string()
     };
-    assert_eq!(pace("ms"), "t.jsonl: 3 requests in 2.0 s, 90 a minute");
-    assert_eq!(pace("s"), "t.jsonl: 3 requests in 33 min, one every 11 min");
-    let doubted = "t.jsonl: 3 requests in 2000 ns, 90000000 a minute: is its unit of time right?";
+    assert_eq!(pace("ms"), "t.jsonl: 1801 requests in 30 min, 60 a minute");
+    assert_eq!(pace("s"), "t.jsonl: 1801 requests in 21 days, one every 17 min");
+    let doubted = "t.jsonl: 1801 requests in 1.8 ms, 60000000 a minute: is its unit of time right?";
     assert_eq!(pace("ns"), format!("warning: {doubted}"));
+    let long = Case::new().file("t.jsonl", [0, 40_000].map(line).concat());
+    let said = long.run(&replay("s", &[])).stderr;
+    assert!(
+        said.ends_with("2 requests in 463 days, one every 463 days: is its unit of time right?\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_fleet_that_is_too_small_for_its_traffic_is_told() {
+    let case = Case::new().file("s.toml", SCENARIO);
+    let words = "for a slot: a fleet of 1 machines with 1 slots each is too small for this traffic";
+    let few = [
+        "provider.latency.slots=1",
+        "provider.routing.machines=1",
+        "client.workload.calls.arrivals.rate=5/s",
+    ];
+    let few: Vec<_> = few.into_iter().flat_map(|value| ["--set", value]).collect();
+    let said = case.run(&and(&["run", "s.toml"], &few)).stderr;
+    assert!(said.contains(words), "{said}");
+    assert!(!case.run(&["run", "s.toml"]).stderr.contains("for a slot"));
 }
 
 #[test]

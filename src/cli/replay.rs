@@ -1,6 +1,5 @@
 //! `cachecast replay`: a recorded trace against a provider.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,12 +11,12 @@ use rustc_hash::FxHashMap;
 use crate::cli::logged::{Logged, contracts};
 use crate::cli::output::talk;
 use crate::cli::report::{ReportedInto, write_variants};
-use crate::cli::run::{Logs, play, print_table, skipped_words};
+use crate::cli::run::{Logs, play, print_table, skipped_words, waiting_words};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
-use crate::experiment::metrics::Row;
 use crate::experiment::preflight;
+use crate::experiment::run::Report;
 use crate::experiment::scenario::{Change, Loaded};
 use crate::experiment::sweep::{Outline, Rows};
 use crate::experiment::what_if::{self, Sessions, Validation, Variant, WhatIf, goes_by_session};
@@ -64,17 +63,18 @@ pub struct Replay {
     common: Common,
 }
 
-/// Requests a minute of traces that somebody really recorded: one a day, and a hundred thousand a second.
-const PLAUSIBLE_RPM: RangeInclusive<f64> = 1.0 / 1_440.0..=6e6;
+/// Hardly a trace has more requests a minute: a hundred thousand a second.
+const MOST_RPM: f64 = 6e6;
 
-/// So many requests at so many a minute, as a person says it.
-fn pace(requests: f64, rpm: f64) -> String {
-    let gap = 60.0 / rpm;
-    let rate = if rpm < 1.0 { format!("one every {}", time(gap)) } else { format!("{rpm:.0} a minute") };
-    format!("{requests} requests in {}, {rate}", time(requests * gap))
+/// Hardly a trace is longer, in seconds: a year.
+const LONGEST: f64 = 365.0 * 86_400.0;
+
+fn per_minute(rpm: f64) -> String {
+    if rpm < 10.0 { format!("{rpm:.1} a minute") } else { format!("{rpm:.0} a minute") }
 }
 
-fn time(seconds: f64) -> String {
+/// A time as a person says it.
+fn spoken(seconds: f64) -> String {
     let (time, unit) = match seconds {
         0.0..100e-6 => (seconds * 1e9, "ns"),
         0.0..0.1 => (seconds * 1e3, "ms"),
@@ -114,11 +114,11 @@ impl Replay {
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&[of_sessions, preflight::warnings(&loaded)].concat());
         let reports = play(&loaded, logs, self.common.quiet, |report| {
-            self.common.warn(&skipped_words(&report.skipped));
+            self.common.warn(&[skipped_words(&report.skipped), waiting_words(&loaded, report)].concat());
             match report.row.get("requests") {
                 Some(0.0) => Err(Error::input(&self.trace, "no request of this trace is counted")),
                 _ => {
-                    self.say_pace(&report.row);
+                    self.say_pace(report);
                     Ok(())
                 }
             }
@@ -134,22 +134,20 @@ impl Replay {
         self.say(LogKind::Trace, None, actual, what_ifs, others)
     }
 
-    /// Says how long the trace takes and how dense it is: a wrong unit of time is seen there and nowhere else.
-    fn say_pace(&self, row: &Row) {
-        let [Some(requests), Some(keys), Some(of_key)] =
-            ["requests", "keys", "key_rpm_mean"].map(|name| row.get(name))
-        else {
+    /// Says how many requests came in how long: of a wrong unit of time nothing else would tell.
+    fn say_pace(&self, report: &Report) {
+        let (gaps, seconds) = (report.sent.saturating_sub(1), report.span.seconds());
+        // One request, or all at one moment, have no pace.
+        if gaps == 0 || seconds == 0.0 {
             return;
-        };
-        let rate = keys * of_key;
-        // All that happens at one moment has no pace.
-        if rate.is_finite() && rate > 0.0 {
-            let pace = format!("{}: {}", self.trace, pace(requests, rate));
-            if !PLAUSIBLE_RPM.contains(&rate) {
-                self.common.warn(&[format!("{pace}: is its unit of time right?")]);
-            } else if !self.common.quiet {
-                talk(&pace);
-            }
+        }
+        let rpm = gaps as f64 / seconds * 60.0;
+        let rate = if rpm < 1.0 { format!("one every {}", spoken(60.0 / rpm)) } else { per_minute(rpm) };
+        let pace = format!("{}: {} requests in {}, {rate}", self.trace, report.sent, spoken(seconds));
+        if rpm > MOST_RPM || seconds > LONGEST {
+            self.common.warn(&[format!("{pace}: is its unit of time right?")]);
+        } else if !self.common.quiet {
+            talk(&pace);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::experiment::sample::half_width;
 use crate::experiment::scenario::Loaded;
 use crate::experiment::sweep::{Outline, Rows};
 use crate::experiment::trace_log::TraceLog;
+use crate::provider::profile::Provider;
 
 /// Play one scenario and print its numbers with their 95 % intervals
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ impl Run {
         let logs = Logs::create(&loaded, self.requests.as_deref(), self.trace.as_deref())?;
         self.common.warn(&preflight::warnings(&loaded));
         let reports = play(&loaded, logs, self.common.quiet, |report| {
-            self.common.warn(&skipped_words(&report.skipped));
+            self.common.warn(&[skipped_words(&report.skipped), waiting_words(&loaded, report)].concat());
             Ok(())
         })?;
         print_table(&self.common, &loaded, &reports)?;
@@ -139,6 +140,25 @@ pub(super) fn skipped_words((count, first): &(u64, Vec<String>)) -> Vec<String> 
     let named = first.iter().map(|message| format!("skipped: {message}"));
     let total = (*count > 0).then(|| format!("{count} bad lines were skipped"));
     named.chain(total).collect()
+}
+
+/// What to say where requests wait longer than they are served: what sessions do then follows from the size of the fleet, which
+/// nobody knows.
+pub(super) fn waiting_words(loaded: &Loaded, report: &Report) -> Vec<String> {
+    let [Some(wait), Some(ttft)] = ["wait_mean_ms", "ttft_mean_ms"].map(|name| report.row.get(name)) else {
+        return Vec::new();
+    };
+    if wait <= ttft / 2.0 {
+        return Vec::new();
+    }
+    let Provider { routing, latency, .. } = &loaded.scenario.provider;
+    vec![format!(
+        "requests wait {:.1} s on average for a slot: a fleet of {} machines with {} slots each is too small for this \
+         traffic, and both numbers are guesses (provider.routing.machines, provider.latency.slots)",
+        wait / 1e3,
+        routing.machines,
+        latency.slots
+    )]
 }
 
 /// One line a metric. Beside the interval over replications, which the error of a sample widens, stands that error

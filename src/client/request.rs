@@ -119,8 +119,9 @@ impl SegmentEnds {
         let developer = self.developer.map(with(MarkKind::Developer));
         let messages = self.messages.iter().copied().map(with(MarkKind::Message));
         let explicit = marked.iter().flat_map(|at| self.of(*at)).map(with(MarkKind::Explicit));
+        let histories = if marked.contains(&Breakpoint::History) { self.histories.len() } else { 0 };
         // Room at once for as many as there can be.
-        let mut marks = Marks::with_capacity(1 + self.messages.len() + marked.len() + self.histories.len());
+        let mut marks = Marks::with_capacity(1 + self.messages.len() + marked.len() + histories);
         marks.extend(developer.filter(is_somewhere));
         marks.extend(messages.filter(is_somewhere));
         marks.extend(explicit.filter(is_somewhere));

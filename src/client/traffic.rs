@@ -210,6 +210,11 @@ impl Traffic {
         request
     }
 
+    /// Requests sent so far.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
     /// The keying strategy of each workload.
     pub fn keyings(&self) -> impl Iterator<Item = &Keying> {
         self.sources.iter().map(|source| &source.keying)

@@ -101,8 +101,8 @@ pub fn notes(client: &Client, provider: &Provider, share: Share) -> Vec<String> 
     });
     let waits = (!is_as_busy(client, provider, share)).then(|| {
         format!(
-            "sample: how long requests wait for the {} slots of a machine is not known: times are left out, and \
-             sessions go on without the wait (see provider.latency.slots)",
+            "sample: how long requests wait for the {} slots of a machine is not known: times are left out, and if they \
+             wait long, sessions go on at another pace than in the full run (see provider.latency.slots)",
             provider.latency.slots
         )
     });

@@ -491,6 +491,11 @@ impl Metrics {
         }
     }
 
+    /// Time from the first outcome to the last one that was counted.
+    pub fn span(&self) -> Span {
+        self.begin.map_or(Span::ZERO, |begin| self.end.max(begin).since(begin))
+    }
+
     /// Counts one outcome, unless it belongs to the warm-up.
     #[inline(always)]
     pub fn count(&mut self, outcome: &Outcome) {

@@ -27,6 +27,10 @@ pub struct Report {
     pub row: Row,
     /// The estimate with what its error follows from, if only a sample was simulated.
     pub estimated: Option<Estimated>,
+    /// Requests that were sent, those of the warm-up and repeated ones included.
+    pub sent: u64,
+    /// Time from the first of them (of generated traffic: from its beginning) to the last that was counted.
+    pub span: Span,
     /// Bad trace lines that were skipped on request: their number, and messages for the first few.
     pub skipped: (u64, Vec<String>),
 }
@@ -138,6 +142,7 @@ fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Re
         skipped.0 += lines.count;
         skipped.1.extend(lines.first.iter().cloned());
     }
+    let (sent, span) = (simulation.traffic().calls(), parts[0].span());
     // Lines are skipped by traces, which are played whole.
     let mut lines = skipped.0;
     let row = |part: &mut Metrics| part.row(measured_until, std::mem::take(&mut lines));
@@ -154,7 +159,7 @@ fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Re
         estimate(&rows, sample, is_as_busy, times)
     });
     let row = estimated.as_ref().map_or_else(|| rows.swap_remove(0), |estimated| estimated.row.clone());
-    Report { row, estimated, skipped }
+    Report { row, estimated, sent, span, skipped }
 }
 
 /// When the traffic starts: at time zero, or (`None`) with its first request, where all of it is recorded.

@@ -350,7 +350,7 @@ impl Write {
                 let messages = messages.take(looked_back + 1).map(|mark| mark.depth);
                 let first = marks.iter().filter(|mark| mark.kind == MarkKind::Explicit);
                 let first = first.take(self.first_marks as usize).map(|mark| mark.depth);
-                // Room at once for most of what there can be.
+                // Room at once for every mark, and again for the developer's and the latest message, which are its own.
                 let mut depths = SmallVec::with_capacity(marks.len() + 2);
                 depths.extend(own);
                 depths.extend(messages);
