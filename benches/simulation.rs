@@ -109,6 +109,11 @@ fn fastest<const N: usize>(cases: [&Case; N], runs: u32, mut between: impl FnMut
     best
 }
 
+/// How many turns are worth their time with so many conversations.
+fn turns(live: u64) -> u32 {
+    if live > 100_000 { 2 } else { 5 }
+}
+
 fn get(row: &Row, name: &str) -> f64 {
     row.get(name).expect("a number")
 }
@@ -274,9 +279,8 @@ fn by_turn(toml: &str) -> [f64; 2] {
 fn report_case(case: &Case) {
     let Case { live, machines, .. } = *case;
     let (requests, mut bare) = ((25 * live).clamp(1_000_000, 20_000_000), f64::MAX);
-    let runs = if live > 100_000 { 2 } else { 5 };
     let [Played { nanoseconds, row }] =
-        fastest([case], runs, || bare = bare.min(bare_loop(live, machines, requests)));
+        fastest([case], turns(live), || bare = bare.min(bare_loop(live, machines, requests)));
     let aim = case.aim.map_or(String::new(), |aim| format!("  (aim {aim})"));
     println!(
         "{:<46} {live:>10} {bare:>6.1} {nanoseconds:>7.0} {:>6.1} {:>7.2} {:>8.4} {:>17}{aim}",
@@ -385,8 +389,7 @@ fn report_attribution(all: bool) {
         let off = chat("off", live, 64, "60s", AT_ONCE);
         let mut on = off.clone();
         on.toml = on.toml.replace("attribution = false", "attribution = true");
-        let runs = if live > 100_000 { 2 } else { 5 };
-        let [off, on] = fastest([&off, &on], runs, || ()).map(|played| played.nanoseconds);
+        let [off, on] = fastest([&off, &on], turns(live), || ()).map(|played| played.nanoseconds);
         let aim = if live > 100_000 { 1.7 } else { 1.4 };
         println!("attribution on / off at {live} live: {:.2}  (aim {aim})", on / off);
     }

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::cli::logged::{Logged, contracts};
 use crate::cli::output::talk;
 use crate::cli::report::{ReportedInto, write_variants};
-use crate::cli::run::{Logs, play, print_table, skipped_words, waiting_words};
+use crate::cli::run::{Logs, play, print_table, skipped_words, warnings_of};
 use crate::cli::what_if::Answer;
 use crate::cli::{Common, refuse_to_replace};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ use crate::input::log::Log;
 use crate::input::trace::{Description, IdScope, Record, TraceFormat, TraceReader};
 use crate::input::writer::Form;
 use crate::random::digest;
+use crate::units::Span;
 
 /// Play a recorded trace, or a log of your own, against a provider
 #[derive(Debug, Args)]
@@ -66,14 +67,15 @@ pub struct Replay {
 /// Hardly a trace has more requests a minute: a hundred thousand a second.
 const MOST_RPM: f64 = 6e6;
 
-/// Hardly a trace is longer, in seconds: a year.
-const LONGEST: f64 = 365.0 * 86_400.0;
+/// Hardly a trace is longer: a year.
+const LONGEST: Span = Span(365 * Span::DAY.0);
 
-fn per_minute(rpm: f64) -> String {
-    if rpm < 10.0 { format!("{rpm:.1} a minute") } else { format!("{rpm:.0} a minute") }
+/// A number of two digits or more.
+fn rounded(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// A time as a person says it.
+/// A time in its unit, from nanoseconds to days.
 fn spoken(seconds: f64) -> String {
     let (time, unit) = match seconds {
         0.0..100e-6 => (seconds * 1e9, "ns"),
@@ -83,7 +85,7 @@ fn spoken(seconds: f64) -> String {
         0.0..360e3 => (seconds / 3.6e3, "h"),
         _ => (seconds / 86.4e3, "days"),
     };
-    if time < 10.0 { format!("{time:.1} {unit}") } else { format!("{time:.0} {unit}") }
+    format!("{} {unit}", rounded(time))
 }
 
 impl Replay {
@@ -114,7 +116,7 @@ impl Replay {
         let logs = Logs::create(&loaded, self.requests.as_deref(), None)?;
         self.common.warn(&[of_sessions, preflight::warnings(&loaded)].concat());
         let reports = play(&loaded, logs, self.common.quiet, |report| {
-            self.common.warn(&[skipped_words(&report.skipped), waiting_words(&loaded, report)].concat());
+            self.common.warn(&warnings_of(&loaded, report));
             match report.row.get("requests") {
                 Some(0.0) => Err(Error::input(&self.trace, "no request of this trace is counted")),
                 _ => {
@@ -142,9 +144,12 @@ impl Replay {
             return;
         }
         let rpm = gaps as f64 / seconds * 60.0;
-        let rate = if rpm < 1.0 { format!("one every {}", spoken(60.0 / rpm)) } else { per_minute(rpm) };
+        let rate = match rpm {
+            0.0..1.0 => format!("one every {}", spoken(60.0 / rpm)),
+            _ => format!("{} a minute", rounded(rpm)),
+        };
         let pace = format!("{}: {} requests in {}, {rate}", self.trace, report.sent, spoken(seconds));
-        if rpm > MOST_RPM || seconds > LONGEST {
+        if rpm > MOST_RPM || report.span > LONGEST {
             self.common.warn(&[format!("{pace}: is its unit of time right?")]);
         } else if !self.common.quiet {
             talk(&pace);

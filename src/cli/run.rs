@@ -46,7 +46,7 @@ impl Run {
         let logs = Logs::create(&loaded, self.requests.as_deref(), self.trace.as_deref())?;
         self.common.warn(&preflight::warnings(&loaded));
         let reports = play(&loaded, logs, self.common.quiet, |report| {
-            self.common.warn(&[skipped_words(&report.skipped), waiting_words(&loaded, report)].concat());
+            self.common.warn(&warnings_of(&loaded, report));
             Ok(())
         })?;
         print_table(&self.common, &loaded, &reports)?;
@@ -142,23 +142,24 @@ pub(super) fn skipped_words((count, first): &(u64, Vec<String>)) -> Vec<String> 
     named.chain(total).collect()
 }
 
-/// What to say where requests wait longer than they are served: what sessions do then follows from the size of the fleet, which
-/// nobody knows.
-pub(super) fn waiting_words(loaded: &Loaded, report: &Report) -> Vec<String> {
-    let [Some(wait), Some(ttft)] = ["wait_mean_ms", "ttft_mean_ms"].map(|name| report.row.get(name)) else {
-        return Vec::new();
-    };
-    if wait <= ttft / 2.0 {
-        return Vec::new();
-    }
+/// What a first replication warns of: lines that were skipped, and waits.
+pub(super) fn warnings_of(loaded: &Loaded, report: &Report) -> Vec<String> {
+    skipped_words(&report.skipped).into_iter().chain(waiting_words(loaded, report)).collect()
+}
+
+/// What to say where waiting is most of the time to first token: what sessions do then follows from the size of the fleet,
+/// which nobody knows.
+fn waiting_words(loaded: &Loaded, report: &Report) -> Option<String> {
+    let [wait, ttft] = ["wait_mean_ms", "ttft_mean_ms"].map(|name| report.row.get(name));
+    let wait = wait.filter(|wait| ttft.is_some_and(|ttft| *wait > ttft / 2.0))?;
     let Provider { routing, latency, .. } = &loaded.scenario.provider;
-    vec![format!(
+    Some(format!(
         "requests wait {:.1} s on average for a slot: a fleet of {} machines with {} slots each is too small for this \
          traffic, and both numbers are guesses (provider.routing.machines, provider.latency.slots)",
         wait / 1e3,
         routing.machines,
         latency.slots
-    )]
+    ))
 }
 
 /// One line a metric. Beside the interval over replications, which the error of a sample widens, stands that error

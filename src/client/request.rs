@@ -125,9 +125,7 @@ impl SegmentEnds {
         marks.extend(developer.filter(is_somewhere));
         marks.extend(messages.filter(is_somewhere));
         marks.extend(explicit.filter(is_somewhere));
-        if !marks.is_sorted_by_key(|mark| mark.depth) {
-            marks.sort_by_key(|mark| mark.depth);
-        }
+        marks.sort_by_key(|mark| mark.depth);
         if !marked.is_empty() {
             // Two marked segments that end at one place are one mark.
             marks.dedup_by(|mark, before| {

@@ -493,7 +493,7 @@ impl Metrics {
 
     /// Time from the first outcome to the last one that was counted.
     pub fn span(&self) -> Span {
-        self.begin.map_or(Span::ZERO, |begin| self.end.max(begin).since(begin))
+        self.begin.map_or(Span::ZERO, |begin| self.end.since(begin))
     }
 
     /// Counts one outcome, unless it belongs to the warm-up.

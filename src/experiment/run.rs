@@ -27,7 +27,7 @@ pub struct Report {
     pub row: Row,
     /// The estimate with what its error follows from, if only a sample was simulated.
     pub estimated: Option<Estimated>,
-    /// Requests that were sent, those of the warm-up and repeated ones included.
+    /// Requests that were simulated, those of the warm-up and repeated ones included.
     pub sent: u64,
     /// Time from the first of them (of generated traffic: from its beginning) to the last that was counted.
     pub span: Span,
@@ -142,7 +142,8 @@ fn report(loaded: &Loaded, simulation: &Simulation, parts: &mut [Metrics]) -> Re
         skipped.0 += lines.count;
         skipped.1.extend(lines.first.iter().cloned());
     }
-    let (sent, span) = (simulation.traffic().calls(), parts[0].span());
+    let sent = simulation.traffic().calls();
+    let span = parts.iter().map(Metrics::span).max().unwrap_or(Span::ZERO);
     // Lines are skipped by traces, which are played whole.
     let mut lines = skipped.0;
     let row = |part: &mut Metrics| part.row(measured_until, std::mem::take(&mut lines));
